@@ -1,0 +1,258 @@
+/* pg_weir 0.1.0: install script */
+
+-- complain if the script is sourced in psql rather than by CREATE EXTENSION
+\echo Use "CREATE EXTENSION pg_weir" to load this file. \quit
+
+/*
+ * Everything but the window functions lives in a schema of its own.  It is
+ * created here, plainly: if somebody else made one of that name before, the
+ * installation fails rather than adopts it.
+ */
+CREATE SCHEMA weir;
+GRANT USAGE ON SCHEMA weir TO PUBLIC;
+
+/* ---- tables; src/catalog.h says who writes what ---- */
+
+CREATE TABLE weir.view_wish (
+	view pg_catalog.oid NOT NULL PRIMARY KEY,
+	stream pg_catalog.oid NOT NULL,
+	wanted pg_catalog."char" NOT NULL,
+	generation pg_catalog.int8 NOT NULL,
+	resumes pg_catalog.int8 NOT NULL
+) USING heap WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0,
+	autovacuum_vacuum_threshold = 100);
+CREATE INDEX view_wish_stream_idx ON weir.view_wish USING btree (stream);
+REVOKE ALL ON weir.view_wish FROM PUBLIC;
+
+CREATE TABLE weir.view_position (
+	view pg_catalog.oid NOT NULL,
+	generation pg_catalog.int8 NOT NULL,
+	answering pg_catalog.bool NOT NULL,
+	"position" pg_catalog.int8 NOT NULL,
+	watermark pg_catalog.timestamptz NOT NULL,
+	closed_before pg_catalog.int8 NOT NULL,
+	checkpoint_seq pg_catalog.int8 NOT NULL,
+	events_in pg_catalog.int8 NOT NULL,
+	late pg_catalog.int8 NOT NULL,
+	late_partial pg_catalog.int8 NOT NULL,
+	final_rows pg_catalog.int8 NOT NULL,
+	built pg_catalog.bool NOT NULL,
+	failed_resumes pg_catalog.int8 NOT NULL,
+	sqlstate pg_catalog.text,
+	error pg_catalog.text,
+	format pg_catalog.int4 NOT NULL,
+	server_major pg_catalog.int4 NOT NULL,
+	layout pg_catalog.text,
+	checkpoint_at pg_catalog.timestamptz NOT NULL,
+	checkpoint_us pg_catalog.int8 NOT NULL,
+	checkpoint_bytes pg_catalog.int8 NOT NULL,
+	PRIMARY KEY (view, generation)
+) USING heap WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0,
+	autovacuum_vacuum_threshold = 200);
+REVOKE ALL ON weir.view_position FROM PUBLIC;
+
+/*
+ * Blobs are a few kB and incompressible for pglz's worth of time: a tuple of
+ * up to a page stays in line, a longer one goes out of line as it is.
+ */
+CREATE TABLE weir.view_state (
+	view pg_catalog.oid NOT NULL,
+	generation pg_catalog.int8 NOT NULL,
+	seq pg_catalog.int8 NOT NULL,
+	max_pane pg_catalog.int8 NOT NULL,
+	ngroups pg_catalog.int4 NOT NULL,
+	data pg_catalog.bytea NOT NULL
+) USING heap WITH (toast_tuple_target = 8160,
+	autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 1000,
+	autovacuum_analyze_scale_factor = 0.5);
+ALTER TABLE weir.view_state ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE INDEX view_state_idx ON weir.view_state
+	USING btree (view, generation, seq);
+REVOKE ALL ON weir.view_state FROM PUBLIC;
+
+CREATE TABLE weir.view_pending (
+	view pg_catalog.oid NOT NULL,
+	generation pg_catalog.int8 NOT NULL,
+	pane pg_catalog.int8 NOT NULL,
+	data pg_catalog.bytea NOT NULL
+) USING heap WITH (toast_tuple_target = 8160);
+ALTER TABLE weir.view_pending ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE INDEX view_pending_idx ON weir.view_pending
+	USING btree (view, generation, pane);
+REVOKE ALL ON weir.view_pending FROM PUBLIC;
+
+CREATE TABLE weir.error_log (
+	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	view pg_catalog.oid NOT NULL,
+	stream pg_catalog.oid NOT NULL,
+	event pg_catalog.jsonb,
+	sqlstate pg_catalog.text NOT NULL,
+	message pg_catalog.text NOT NULL,
+	at pg_catalog.timestamptz NOT NULL
+) USING heap;
+CREATE INDEX error_log_view_idx ON weir.error_log USING btree (view);
+REVOKE ALL ON weir.error_log FROM PUBLIC;
+
+/* ---- access methods ---- */
+
+CREATE FUNCTION weir.stream_handler(pg_catalog.internal)
+	RETURNS pg_catalog.table_am_handler
+	AS 'MODULE_PATHNAME', 'weir_stream_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION weir.stream_handler(pg_catalog.internal) IS
+	'handler of the table access method "stream"';
+
+CREATE FUNCTION weir.continuous_handler(pg_catalog.internal)
+	RETURNS pg_catalog.table_am_handler
+	AS 'MODULE_PATHNAME', 'weir_continuous_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION weir.continuous_handler(pg_catalog.internal) IS
+	'handler of the table access method "continuous"';
+
+CREATE ACCESS METHOD stream TYPE TABLE HANDLER weir.stream_handler;
+COMMENT ON ACCESS METHOD stream IS
+	'append-only log of events, read by continuous views';
+CREATE ACCESS METHOD continuous TYPE TABLE HANDLER weir.continuous_handler;
+COMMENT ON ACCESS METHOD continuous IS
+	'materialized view that background workers keep up to date';
+
+/* ---- reading, waiting, asking: src/stats.c, src/view.c ---- */
+
+CREATE FUNCTION weir.wait_for(view pg_catalog.regclass DEFAULT NULL,
+	timeout pg_catalog.interval DEFAULT '60 s')
+	RETURNS pg_catalog.bool
+	AS 'MODULE_PATHNAME', 'weir_stats_wait_for'
+	LANGUAGE C VOLATILE PARALLEL UNSAFE;
+COMMENT ON FUNCTION weir.wait_for(pg_catalog.regclass, pg_catalog.interval) IS
+	'wait until a view (or all) has consumed every event committed before the call';
+
+CREATE FUNCTION weir.watermark(rel pg_catalog.regclass)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_stats_watermark'
+	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION weir.watermark(pg_catalog.regclass) IS
+	'how far event time has come in a stream or a view';
+
+CREATE FUNCTION weir.is_final(view pg_catalog.regclass,
+	window_end pg_catalog.timestamptz)
+	RETURNS pg_catalog.bool
+	AS 'MODULE_PATHNAME', 'weir_view_is_final'
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION weir.is_final(pg_catalog.regclass, pg_catalog.timestamptz)
+	IS 'true if the rows of this window can change no more';
+
+CREATE FUNCTION weir.is_final(view pg_catalog.regclass,
+	window_end pg_catalog.timestamp)
+	RETURNS pg_catalog.bool
+	AS 'MODULE_PATHNAME', 'weir_view_is_final'
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION weir.is_final(pg_catalog.regclass, pg_catalog.timestamp)
+	IS 'true if the rows of this window can change no more';
+
+CREATE FUNCTION weir.advance_watermark(stream pg_catalog.regclass,
+	watermark pg_catalog.timestamptz)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_stats_advance_watermark'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION weir.advance_watermark(pg_catalog.regclass,
+	pg_catalog.timestamptz) IS
+	'raise the watermark of a stream when this transaction commits';
+
+CREATE FUNCTION weir.pause(view pg_catalog.regclass)
+	RETURNS pg_catalog.void
+	AS 'MODULE_PATHNAME', 'weir_stats_pause'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION weir.pause(pg_catalog.regclass) IS
+	'stop maintaining a view; its state and position are kept';
+
+CREATE FUNCTION weir.resume(view pg_catalog.regclass)
+	RETURNS pg_catalog.void
+	AS 'MODULE_PATHNAME', 'weir_stats_resume'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION weir.resume(pg_catalog.regclass) IS
+	'continue a paused or failed view';
+
+CREATE FUNCTION weir.checkpoint()
+	RETURNS pg_catalog.void
+	AS 'MODULE_PATHNAME', 'weir_stats_checkpoint'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION weir.checkpoint() IS
+	'checkpoint all running views of this database now';
+/* it makes work for everybody, as CHECKPOINT does */
+REVOKE ALL ON FUNCTION weir.checkpoint() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION weir.checkpoint() TO pg_checkpoint;
+
+CREATE FUNCTION weir.explain(view pg_catalog.regclass)
+	RETURNS SETOF pg_catalog.text
+	AS 'MODULE_PATHNAME', 'weir_stats_explain'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 20;
+COMMENT ON FUNCTION weir.explain(pg_catalog.regclass) IS
+	'how a view is maintained';
+
+CREATE FUNCTION weir.stream_rows(OUT stream pg_catalog.regclass,
+	OUT rows_in pg_catalog.int8, OUT bytes_in pg_catalog.int8,
+	OUT oldest_event pg_catalog.timestamptz,
+	OUT newest_event pg_catalog.timestamptz, OUT log_bytes pg_catalog.int8,
+	OUT watermark pg_catalog.timestamptz, OUT refused_future pg_catalog.int8,
+	OUT oldest_writer pg_catalog.interval, OUT held_by pg_catalog.regclass,
+	OUT writers_waiting pg_catalog.int4)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_stats_streams'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+CREATE VIEW weir.streams AS SELECT * FROM weir.stream_rows();
+COMMENT ON VIEW weir.streams IS 'the streams the caller may SELECT from';
+GRANT SELECT ON weir.streams TO PUBLIC;
+
+CREATE FUNCTION weir.view_rows(OUT view pg_catalog.regclass,
+	OUT owner pg_catalog.regrole, OUT state pg_catalog.text,
+	OUT error pg_catalog.text, OUT worker_pid pg_catalog.int4,
+	OUT events_in pg_catalog.int8, OUT late pg_catalog.int8,
+	OUT late_partial pg_catalog.int8, OUT groups pg_catalog.int8,
+	OUT state_bytes pg_catalog.int8, OUT spilled_bytes pg_catalog.int8,
+	OUT final_rows pg_catalog.int8, OUT watermark pg_catalog.timestamptz,
+	OUT lag_events pg_catalog.int8, OUT lag_bytes pg_catalog.int8,
+	OUT lag pg_catalog.interval, OUT batch_ms pg_catalog.float8,
+	OUT checkpoint_at pg_catalog.timestamptz,
+	OUT checkpoint_ms pg_catalog.float8, OUT checkpoint_bytes pg_catalog.int8,
+	OUT visible_p50_ms pg_catalog.float8, OUT visible_p99_ms pg_catalog.float8,
+	OUT build_done pg_catalog.int8, OUT build_total pg_catalog.int8)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_stats_views'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
+
+CREATE VIEW weir.views AS SELECT * FROM weir.view_rows();
+COMMENT ON VIEW weir.views IS
+	'the continuous views the caller may SELECT from';
+GRANT SELECT ON weir.views TO PUBLIC;
+
+CREATE FUNCTION weir.worker_rows(OUT pid pg_catalog.int4,
+	OUT busy_ms pg_catalog.float8, OUT idle_ms pg_catalog.float8,
+	OUT batches pg_catalog.int8, OUT views pg_catalog.regclass[])
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_stats_workers'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 2;
+
+CREATE VIEW weir.workers AS SELECT * FROM weir.worker_rows();
+COMMENT ON VIEW weir.workers IS 'the workers of this database';
+GRANT SELECT ON weir.workers TO PUBLIC;
+
+CREATE FUNCTION weir.errors_visible(view pg_catalog.oid)
+	RETURNS pg_catalog.int4
+	AS 'MODULE_PATHNAME', 'weir_stats_errors_visible'
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION weir.errors_visible(pg_catalog.oid) IS
+	'0 nothing, 1 that there were errors, 2 their events and texts';
+
+CREATE VIEW weir.errors WITH (security_barrier) AS
+	SELECT e.id, e.view::pg_catalog.regclass AS view,
+		e.stream::pg_catalog.regclass AS stream,
+		CASE WHEN weir.errors_visible(e.view) OPERATOR(pg_catalog.=) 2
+			THEN e.event END AS event,
+		e.sqlstate,
+		CASE WHEN weir.errors_visible(e.view) OPERATOR(pg_catalog.=) 2
+			THEN e.message END AS message,
+		e.at
+	FROM weir.error_log e
+	WHERE weir.errors_visible(e.view) OPERATOR(pg_catalog.>) 0;
+COMMENT ON VIEW weir.errors IS
+	'events given up by views with on_error = skip, and errors that stopped a view';
+GRANT SELECT ON weir.errors TO PUBLIC;

@@ -1,0 +1,201 @@
+--
+-- CREATE, ALTER, REFRESH, DROP of continuous views: options, refusals, rights
+--
+CREATE FUNCTION options_of(rel regclass) RETURNS SETOF text LANGUAGE sql AS
+$$ SELECT o FROM pg_class, unnest(reloptions) o
+   WHERE oid = rel AND o NOT LIKE 'settings=%' ORDER BY 1 $$;
+CREATE FUNCTION wish(rel regclass) RETURNS text LANGUAGE sql AS
+$$ SELECT wanted || ' ' || CASE WHEN relispopulated THEN 'populated' ELSE 'empty' END
+   FROM weir.view_wish w JOIN pg_class c ON c.oid = w.view WHERE w.view = rel $$;
+
+CREATE TABLE s (a int, ts timestamptz NOT NULL, b text) USING stream
+  WITH (event_time = ts, watermark_delay = '0');
+INSERT INTO s SELECT i % 3, timestamptz '2026-01-01 00:00 UTC' + i * interval '10 s', 'x'
+  FROM generate_series(0, 59) i;
+
+-- the native statement, its options, its settings
+CREATE MATERIALIZED VIEW v USING continuous AS
+  SELECT a, count(*) AS n FROM s GROUP BY a;
+CREATE MATERIALIZED VIEW w USING continuous
+  WITH (allowed_lateness = '1 minute', retention = '7 days', fillfactor = 70) AS
+  SELECT window_start, a, count(*) AS n FROM s, tumble(ts, '1 minute')
+  GROUP BY window_start, a;
+SELECT weir.wait_for('v'), weir.wait_for('w');
+SELECT * FROM v ORDER BY a;
+SELECT window_start AT TIME ZONE 'UTC' AS ws, a, n FROM w ORDER BY 1, 2 LIMIT 4;
+SELECT * FROM options_of('w');
+SELECT o LIKE '%TimeZone=%' AS frozen FROM pg_class, unnest(reloptions) o
+  WHERE oid = 'v'::regclass AND o LIKE 'settings=%';
+SELECT pg_get_viewdef('w'::regclass);
+SELECT amname, relkind FROM pg_class c JOIN pg_am a ON a.oid = relam
+  WHERE c.oid = 'v'::regclass;
+SELECT wish('v');
+
+-- names follow
+ALTER TABLE s RENAME b TO note;
+ALTER TABLE s RENAME TO events;
+ALTER MATERIALIZED VIEW v RENAME n TO total;
+ALTER MATERIALIZED VIEW v RENAME TO totals;
+CREATE SCHEMA elsewhere;
+ALTER MATERIALIZED VIEW totals SET SCHEMA elsewhere;
+INSERT INTO events VALUES (0, '2026-01-01 00:10 UTC', 'y');
+SELECT weir.wait_for('elsewhere.totals');
+SELECT total FROM elsewhere.totals ORDER BY a;
+ALTER MATERIALIZED VIEW elsewhere.totals SET SCHEMA public;
+ALTER MATERIALIZED VIEW totals RENAME TO v;
+ALTER TABLE events RENAME TO s;
+DROP SCHEMA elsewhere;
+
+-- options that make no sense, or none to anybody
+CREATE MATERIALIZED VIEW x USING continuous WITH (allowed_lateness = '1 s') AS
+  SELECT a, count(*) FROM s GROUP BY a;
+CREATE MATERIALIZED VIEW x USING continuous WITH (emit = final) AS
+  SELECT a, count(*) FROM s GROUP BY a;
+CREATE MATERIALIZED VIEW x USING continuous WITH (retention = '1 day') AS
+  SELECT a, count(*) FROM s GROUP BY a;
+CREATE MATERIALIZED VIEW x USING continuous WITH (late_table = 'late') AS
+  SELECT window_end, count(*) FROM s, tumble(ts, '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW x USING continuous WITH (retention = '1 day') AS
+  SELECT count(*) FROM s, tumble(ts, '1 minute') GROUP BY window_end;
+CREATE MATERIALIZED VIEW x USING continuous WITH (emit = sometimes) AS
+  SELECT window_end, count(*) FROM s, tumble(ts, '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW x USING continuous WITH (on_error = ignore) AS
+  SELECT a, count(*) FROM s GROUP BY a;
+CREATE MATERIALIZED VIEW x USING continuous WITH (allowed_lateness = '5') AS
+  SELECT window_end, count(*) FROM s, tumble(ts, '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW x USING continuous WITH (event_time = ts) AS
+  SELECT a, count(*) FROM s GROUP BY a;
+SELECT count(*) FROM pg_class WHERE relname = 'x';
+
+-- ALTER
+ALTER MATERIALIZED VIEW w SET (emit = final, fillfactor = 60);
+ALTER MATERIALIZED VIEW w RESET (emit, retention);
+ALTER MATERIALIZED VIEW w SET (allowed_lateness = infinity, on_error = skip);
+SELECT * FROM options_of('w');
+ALTER MATERIALIZED VIEW w SET (emit = never);
+ALTER MATERIALIZED VIEW w SET (settings = 'x');
+ALTER MATERIALIZED VIEW w RESET (settings);
+ALTER MATERIALIZED VIEW v SET (emit = final);
+ALTER MATERIALIZED VIEW v SET ACCESS METHOD heap;
+ALTER TABLE s RESET (event_time);
+ALTER TABLE s SET (event_time = ts);
+SELECT * FROM options_of('w');
+CREATE MATERIALIZED VIEW plain AS SELECT 1 AS a;
+ALTER MATERIALIZED VIEW plain SET ACCESS METHOD continuous;
+REFRESH MATERIALIZED VIEW plain;
+DROP MATERIALIZED VIEW plain;
+
+-- columns the view needs
+ALTER TABLE s DROP COLUMN a;
+ALTER TABLE s DROP COLUMN note;
+
+-- indexes: UNIQUE only where the groups are told apart
+CREATE INDEX ON v (total);
+CREATE UNIQUE INDEX ON v (total);
+CREATE UNIQUE INDEX ON v (a);
+CREATE UNIQUE INDEX ON v (a, total);
+CREATE UNIQUE INDEX ON v ((a + 1));
+CREATE UNIQUE INDEX ON w (a);
+CREATE UNIQUE INDEX ON w (window_start) INCLUDE (a);
+CREATE UNIQUE INDEX ON w (a, window_start);
+REINDEX TABLE w;
+
+-- EXPLAIN, IF NOT EXISTS
+EXPLAIN CREATE MATERIALIZED VIEW x USING continuous AS SELECT count(*) FROM s;
+EXPLAIN ANALYZE CREATE MATERIALIZED VIEW x USING continuous AS
+  SELECT count(*) FROM s;
+CREATE MATERIALIZED VIEW stopped USING continuous AS
+  SELECT count(*) AS n FROM s WITH NO DATA;
+SELECT wish('stopped');
+CREATE MATERIALIZED VIEW IF NOT EXISTS stopped USING continuous AS
+  SELECT count(*) AS n FROM s;
+SELECT wish('stopped');
+SELECT * FROM stopped;
+SELECT weir.wait_for('stopped');
+
+-- REFRESH starts, rebuilds, stops
+REFRESH MATERIALIZED VIEW stopped;
+SELECT weir.wait_for('stopped');
+SELECT wish('stopped');
+SELECT * FROM stopped;
+REFRESH MATERIALIZED VIEW CONCURRENTLY stopped;
+REFRESH MATERIALIZED VIEW stopped;
+SELECT weir.wait_for('stopped');
+SELECT * FROM stopped;
+REFRESH MATERIALIZED VIEW w;
+SELECT weir.wait_for('w');
+SELECT count(*), sum(n) FROM w;
+BEGIN;
+REFRESH MATERIALIZED VIEW stopped WITH NO DATA;
+ROLLBACK;
+SELECT * FROM stopped;
+REFRESH MATERIALIZED VIEW stopped WITH NO DATA;
+SELECT wish('stopped');
+SELECT * FROM stopped;
+SELECT count(*) FROM weir.view_position WHERE view = 'stopped'::regclass;
+SELECT count(*) FROM weir.view_state WHERE view = 'stopped'::regclass;
+REFRESH MATERIALIZED VIEW stopped;
+SELECT weir.wait_for('stopped');
+SELECT * FROM stopped;
+BEGIN READ ONLY;
+REFRESH MATERIALIZED VIEW v;
+ROLLBACK;
+
+-- COPY reads final and live rows
+COPY v TO STDOUT;
+COPY v (total) TO STDOUT;
+COPY v FROM STDIN;
+
+-- what core refuses
+TRUNCATE v;
+INSERT INTO v VALUES (1, 1);
+DELETE FROM v;
+DROP TABLE v;
+
+-- rights: the owner's, now and from the next owner on
+CREATE ROLE regress_weir_owner;
+CREATE ROLE regress_weir_heir;
+GRANT CREATE ON SCHEMA public TO regress_weir_owner, regress_weir_heir;
+SET ROLE regress_weir_owner;
+CREATE MATERIALIZED VIEW x USING continuous AS SELECT count(*) FROM s;
+RESET ROLE;
+GRANT SELECT ON s TO regress_weir_owner;
+SET ROLE regress_weir_owner;
+CREATE MATERIALIZED VIEW x USING continuous AS SELECT count(*) FROM s;
+RESET ROLE;
+GRANT TRIGGER ON s TO regress_weir_owner;
+SET ROLE regress_weir_owner;
+CREATE MATERIALIZED VIEW x USING continuous AS SELECT count(*) AS n FROM s;
+SELECT weir.wait_for('x');
+SELECT * FROM x;
+ALTER MATERIALIZED VIEW v SET (on_error = skip);
+REFRESH MATERIALIZED VIEW v;
+SELECT * FROM v;
+RESET ROLE;
+ALTER MATERIALIZED VIEW x OWNER TO regress_weir_heir;
+REASSIGN OWNED BY regress_weir_owner TO regress_weir_heir;
+GRANT SELECT, TRIGGER ON s TO regress_weir_heir;
+ALTER MATERIALIZED VIEW x OWNER TO regress_weir_heir;
+-- a stopped view reads nothing: the new owner is judged when it starts
+REFRESH MATERIALIZED VIEW x WITH NO DATA;
+REVOKE TRIGGER ON s FROM regress_weir_owner;
+ALTER MATERIALIZED VIEW x OWNER TO regress_weir_owner;
+REFRESH MATERIALIZED VIEW x;
+DROP OWNED BY regress_weir_owner, regress_weir_heir;
+DROP ROLE regress_weir_owner, regress_weir_heir;
+SELECT count(*) FROM pg_class WHERE relname = 'x';
+
+-- DROP leaves nothing behind
+DROP MATERIALIZED VIEW stopped;
+DROP TABLE s;
+BEGIN;
+DROP TABLE s CASCADE;
+ROLLBACK;
+SELECT weir.wait_for('v');
+SELECT sum(total) FROM v;
+DROP TABLE s CASCADE;
+SELECT count(*) FROM weir.view_wish;
+SELECT count(*) FROM weir.view_position;
+SELECT count(*) FROM weir.view_state;
+SELECT count(*) FROM weir.view_pending;
+DROP FUNCTION options_of, wish;

@@ -1,0 +1,245 @@
+-- Every shape of query that a continuous view cannot have is refused when it
+-- is created, with a hint; nothing is left behind.
+\set VERBOSITY default
+SET timezone = 'UTC';
+SET client_min_messages = warning;
+
+CREATE TABLE bids (auction bigint, bidder bigint, price numeric, note text,
+                   tags text[], made timestamp, ts timestamptz NOT NULL)
+  USING stream WITH (event_time = ts);
+CREATE TABLE asks (auction bigint, ts timestamptz NOT NULL)
+  USING stream WITH (event_time = ts);
+CREATE TABLE untimed (a int, ts timestamptz) USING stream;
+CREATE TABLE item (id bigint, name text);
+CREATE VIEW dear AS SELECT * FROM bids WHERE price > 100;
+
+-- no aggregate
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT auction FROM bids;
+
+-- FROM
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*);
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM item;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM generate_series(1, 3);
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT name, count(*) FROM bids JOIN item ON auction = id GROUP BY name;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM item LEFT JOIN dear ON auction = id;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids JOIN asks USING (auction);
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids a, bids b;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  WITH b AS (SELECT * FROM bids) SELECT count(*) FROM b x, b y;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT tag, count(*) FROM bids, unnest(tags) tag GROUP BY tag;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids, (VALUES (1), (2)) two;
+CREATE TABLE parts (a int, ts timestamptz) PARTITION BY LIST (a);
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM parts;
+CREATE TABLE child () INHERITS (asks) USING stream;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM asks;
+CREATE FOREIGN DATA WRAPPER nowhere;
+CREATE SERVER far FOREIGN DATA WRAPPER nowhere;
+CREATE FOREIGN TABLE abroad (a int) SERVER far;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM abroad;
+CREATE MATERIALIZED VIEW total USING continuous AS SELECT count(*) AS n FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT sum(n) FROM total;
+CREATE VIEW over_total AS SELECT n FROM total;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT sum(n) FROM over_total;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids TABLESAMPLE SYSTEM (10);
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM (SELECT auction, count(*) FROM bids GROUP BY auction) q;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM (SELECT DISTINCT auction FROM bids) q;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM (SELECT auction FROM bids ORDER BY ts LIMIT 3) q;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM (SELECT auction FROM bids OFFSET 0) q;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM (SELECT auction FROM bids UNION ALL SELECT auction FROM asks) q;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM (SELECT auction FROM bids FOR SHARE) q;
+
+-- clauses
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids UNION ALL SELECT count(*) FROM asks;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT DISTINCT auction, count(*) FROM bids GROUP BY auction;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT DISTINCT ON (auction) auction, max(price) FROM bids GROUP BY auction;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, count(*) FROM bids GROUP BY auction ORDER BY auction;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, count(*) FROM bids GROUP BY auction LIMIT 5;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, count(*) FROM bids GROUP BY auction OFFSET 5;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, count(*), rank() OVER (ORDER BY count(*)) FROM bids GROUP BY auction;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, bidder, count(*) FROM bids GROUP BY GROUPING SETS ((auction), (bidder));
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, bidder, count(*) FROM bids GROUP BY ROLLUP (auction, bidder);
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, bidder, count(*) FROM bids GROUP BY CUBE (auction, bidder);
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE auction IN (SELECT id FROM item);
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*), (SELECT max(id) FROM item) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids HAVING EXISTS (SELECT FROM item);
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  WITH RECURSIVE r AS (SELECT 1 AS a UNION ALL SELECT a + 1 FROM r WHERE a < 3)
+  SELECT count(*) FROM r;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  WITH b AS MATERIALIZED (SELECT * FROM bids) SELECT count(*) FROM b;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  WITH b AS (INSERT INTO item VALUES (1) RETURNING id) SELECT count(*) FROM b;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, generate_series(1, count(*)) FROM bids GROUP BY auction;
+
+-- columns and types
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT max(ctid) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE ctid > '(1,1)';
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT tableoid, count(*) FROM bids GROUP BY tableoid;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(DISTINCT (auction, bidder)) FROM bids;
+
+-- functions
+CREATE FUNCTION volatile_add(int, int) RETURNS int LANGUAGE plpgsql
+  AS 'BEGIN RETURN $1 + $2; END';
+CREATE AGGREGATE volatile_sum(int) (sfunc = volatile_add, stype = int, initcond = '0');
+CREATE FUNCTION today() RETURNS timestamptz LANGUAGE sql STABLE
+  AS 'SELECT date_trunc(''day'', now())';
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE random() < 0.5;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT sum(volatile_add(1, 2)) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT volatile_add(count(*)::int, 2) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT volatile_sum(auction::int) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, clock_timestamp(), count(*) FROM bids GROUP BY auction;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE ts > now() - interval '1 hour';
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE ts > today();
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT max(ts) > today() AS fresh FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids HAVING max(ts) < current_timestamp;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FILTER (WHERE made < localtimestamp) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT current_date AS d, count(*) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT max(age(ts)) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT current_user AS me, count(*) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE note = current_setting('work_mem');
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE bidder = pg_backend_pid();
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE bidder = txid_current();
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE note = host(inet_client_addr());
+
+-- windows
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids, tumble(ts, '1 minute');
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT auction, count(*) FROM bids, tumble(ts, '1 minute') GROUP BY auction;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT date_trunc('hour', window_start) AS h, count(*)
+  FROM bids, tumble(ts, '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT a.window_start, b.window_start AS other, count(*)
+  FROM bids, tumble(ts, '1 minute') a, tumble(ts, '5 minutes') b GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(made, '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(ts + '1 hour', '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(now(), '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM untimed, tumble(ts, '1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(ts, '1 month') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(ts, '0 s') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(ts, '-1 minute') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(ts, auction * interval '1 s') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT date_bin('1 month', ts, '2000-01-01') AS m, count(*) FROM bids GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT date_bin('7 minutes', ts, '2000-01-01') AS a, date_trunc('hour', ts) AS b, count(*)
+  FROM bids GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT date_trunc('week', ts) AS a, date_trunc('month', ts) AS b, count(*)
+  FROM bids GROUP BY 1, 2;
+
+-- rights
+CREATE ROLE weir_clerk;
+GRANT CREATE, USAGE ON SCHEMA public TO weir_clerk;
+REVOKE EXECUTE ON FUNCTION today FROM PUBLIC;
+SET ROLE weir_clerk;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM bids;
+RESET ROLE;
+GRANT TRIGGER ON bids, asks TO weir_clerk;
+SET ROLE weir_clerk;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM bids;
+RESET ROLE;
+GRANT SELECT (auction, ts) ON bids TO weir_clerk;
+GRANT SELECT ON untimed TO weir_clerk;
+GRANT TRIGGER ON untimed TO weir_clerk;
+ALTER TABLE untimed ENABLE ROW LEVEL SECURITY;
+SET ROLE weir_clerk;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(price) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM dear;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT count(*) FROM bids WHERE ts > '2000-01-01' AND ts < date_trunc('day', ts) + (today() - today());
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM untimed;
+CREATE MATERIALIZED VIEW allowed USING continuous AS SELECT max(auction) FROM bids;
+RESET ROLE;
+
+-- nothing is left of all that
+SELECT relname FROM pg_class WHERE relname = 'refused';
+
+-- what looks alike and is accepted
+SET client_min_messages = notice;
+CREATE MATERIALIZED VIEW ok1 USING continuous AS
+  WITH b AS (SELECT auction AS a, ts AS t FROM dear WHERE bidder > 0)
+  SELECT window_end, a, a % 2 AS odd, count(*) FROM b, tumble(t, '1 hour', '2000-01-01 00:30+00')
+  GROUP BY window_end, a;
+CREATE MATERIALIZED VIEW ok2 USING continuous AS
+  SELECT date_trunc('day', ts) AS day, date_trunc('hour', ts) AS hour, count(*) FROM bids GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW ok3 USING continuous AS
+  SELECT date_bin('15 minutes', ts, '2000-01-01') AS q, count(*) FROM bids GROUP BY 1;
+CREATE MATERIALIZED VIEW ok4 USING continuous AS
+  SELECT date_trunc('hour', ts + '1 hour') AS key_not_window, count(*) FROM bids GROUP BY 1;
+CREATE MATERIALIZED VIEW ok5 USING continuous AS
+  SELECT auction FROM bids GROUP BY auction HAVING count(*) > 1;
+CREATE MATERIALIZED VIEW ok6 USING continuous AS
+  SELECT rank(auction) WITHIN GROUP (ORDER BY bidder), count('x'), grouping(auction) FROM bids
+  GROUP BY auction;
+CREATE MATERIALIZED VIEW ok7 USING continuous AS
+  SELECT bids AS whole, count(*) FROM bids GROUP BY bids;
+CREATE MATERIALIZED VIEW ok8 USING continuous AS SELECT count(*) FROM ONLY asks;
+CREATE MATERIALIZED VIEW ok9 USING continuous AS SELECT count(*) FROM bids WHERE false;
+
+DROP MATERIALIZED VIEW ok1, ok2, ok3, ok4, ok5, ok6, ok7, ok8, ok9, allowed;
+DROP VIEW over_total, dear;
+DROP MATERIALIZED VIEW total;
+DROP FOREIGN DATA WRAPPER nowhere CASCADE;
+DROP TABLE bids, child, asks, untimed, item, parts;
+DROP AGGREGATE volatile_sum(int);
+DROP FUNCTION volatile_add, today;
+REVOKE ALL ON SCHEMA public FROM weir_clerk;
+DROP ROLE weir_clerk;

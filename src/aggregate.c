@@ -1,0 +1,2149 @@
+/*-------------------------------------------------------------------------
+ *
+ * aggregate.c
+ *	  The aggregates of one group: start, advance by an input row, save as
+ *	  bytes, load, finalise.
+ *
+ * Relies on: nodeAgg.h's public structs.  The server's aggregate functions
+ * find their context through an AggState, so a dummy one is passed to them in
+ * which just the fields are set that the Agg* support functions read
+ * (AggCheckCallContext, AggGetAggref, AggGetTempMemoryContext,
+ * AggStateIsShared, AggRegisterCallback).
+ *
+ * Guarantees: each transition function sees the same arguments in the same
+ * order as in a batch query that reads the rows in log order; nothing is ever
+ * combined.  No memory is left behind by a row.
+ *
+ * Saved bytes, all parts MAXALIGNed:
+ *
+ *	bits		two a transition state: is null; has no value yet (strict
+ *				function without initial value)
+ *	fixed part	per state at a fixed offset:
+ *				VALUE	the Datum, 8 bytes
+ *				REF		of fixed length: the value
+ *				PAIR	count, sum (int8), of the int8[2] of avg(int2, int4)
+ *				INT128	48 bytes, the server's Int128AggState; padding is zero
+ *	variable	per state, unless null: uint64 length, then
+ *				REF		the value with its varlena header, or the C string
+ *				SERIAL	the bytea its serialize function made
+ *				ROWS	uint64: bytes at the front known to hold no two equal
+ *						rows (DISTINCT); then rows
+ *
+ * A row is uint32 length (MAXALIGNed, the whole row), a bitmap of not-null
+ * columns, padding, then the columns as in a heap tuple, with nothing out of
+ * line.
+ *
+ * XXX ROWS states are copied whole whenever their group is touched in a batch:
+ * quadratic for groups with many rows that grow in many batches.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/tupmacs.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "common/int.h"
+#include "executor/executor.h"
+#include "executor/nodeAgg.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_agg.h"
+#include "parser/parse_coerce.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/expandeddatum.h"
+#include "utils/float.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/sortsupport.h"
+#include "utils/syscache.h"
+
+#include "aggregate.h"
+#include "compat.h"
+#include "debug.h"
+
+typedef enum Rep
+{
+	REP_VALUE, /* FLAT, by value */
+	REP_REF,   /* FLAT, by reference */
+	REP_PAIR,  /* FLAT, int8[2] without its array header */
+	REP_INT128,
+	REP_SERIAL,
+	REP_ROWS
+} Rep;
+
+/* How a row is folded in: the server's function, or its equal in here. */
+typedef enum Kernel
+{
+	KERNEL_CALL,
+	KERNEL_COUNT,	  /* int8inc */
+	KERNEL_COUNT_ANY, /* int8inc_any */
+	KERNEL_SUM_INT4,
+	KERNEL_SUM_INT2,
+	KERNEL_MAX_INT8,
+	KERNEL_MIN_INT8,
+	KERNEL_MAX_INT4,
+	KERNEL_MIN_INT4,
+	KERNEL_MAX_INT2,
+	KERNEL_MIN_INT2,
+	KERNEL_SUM_FLOAT8,
+	KERNEL_MAX_FLOAT8,
+	KERNEL_MIN_FLOAT8,
+	KERNEL_BOOL_AND,
+	KERNEL_BOOL_OR,
+	KERNEL_PAIR_INT4,
+	KERNEL_PAIR_INT2,
+	KERNEL_INT128_INT8,
+	KERNEL_INT128_INT4,
+	KERNEL_INT128_INT2,
+	KERNEL_ROWS
+} Kernel;
+
+/* Live forms. */
+typedef struct LiveValue /* VALUE */
+{
+	Datum value;
+	bool isnull;
+	bool no_value;
+} LiveValue;
+
+typedef struct LiveRef /* REF, SERIAL */
+{
+	LiveValue v;
+	void *image; /* between save_size and save: what is saved */
+	Size image_size;
+} LiveRef;
+
+typedef struct LivePair
+{
+	int64 count;
+	int64 sum;
+} LivePair;
+
+typedef struct LiveRows
+{
+	char *data; /* in cxt, NULL: none yet */
+	Size used;
+	Size size;
+	Size unique; /* prefix without two equal rows */
+} LiveRows;
+
+#ifdef HAVE_INT128
+/* What the self-test expects of the server's Int128AggState. */
+typedef struct Int128State
+{
+	bool calc_sum_x2;
+	int64 n;
+	int128 sum_x;
+	int128 sum_x2;
+} Int128State;
+
+typedef struct LiveInt128
+{
+	Int128State s;
+	bool isnull; /* no row yet: the server has a NULL state */
+} LiveInt128;
+
+#define INT128_SIZE 48
+StaticAssertDecl(sizeof(Int128State) == INT128_SIZE, "Int128AggState is flat");
+#else
+#define INT128_SIZE 48
+#endif
+
+/* One sort column of DISTINCT or ORDER BY. */
+typedef struct SortColumn
+{
+	int column; /* 0-based argument */
+	SortSupportData ssup;
+	bool distinct;
+	FmgrInfo equal;
+	Oid equal_collation;
+} SortColumn;
+
+/* A distinct transition state. */
+typedef struct Trans
+{
+	Rep rep;
+	Kernel kernel;
+	AggStatePerTrans pertrans; /* what the server's functions may look at */
+	FunctionCallInfo fcinfo;
+	bool strict;
+	int nargs; /* columns of the aggregate's args */
+	int ncall; /* of them passed to the transition function */
+	AttrNumber *attnos;
+	AttrNumber filter;
+	int16 len; /* of the transition type */
+	bool byval;
+	Datum init;
+	bool init_null;
+	bool read_only; /* no final function may change the state */
+	bool serial_ok;
+	Size live;		 /* offset in the live block */
+	Size fixed;		 /* offset in saved bytes, if fixed */
+	Size fixed_size; /* 0: variable */
+
+	/* ROWS */
+	TupleDesc row_desc;
+	Size row_data; /* offset of the columns in a row */
+	bool is_distinct;
+	int nsort;
+	SortColumn *sort;
+
+	/* during one weir_aggs_final */
+	LiveRef final;
+} Trans;
+
+/* An aggregate of the query. */
+typedef struct Agg1
+{
+	AggStatePerAgg peragg;
+	int trans;
+	int same;				 /* an earlier, identical aggregate, or -1 */
+	FunctionCallInfo fcinfo; /* of the final function, or NULL */
+	bool result_byval;
+	int16 result_len;
+	List *direct; /* ExprStates */
+} Agg1;
+
+struct WeirAggs
+{
+	MemoryContext cxt;
+	int naggs;
+	Agg1 *aggs;
+	int ntrans;
+	Trans *trans;
+	Size live_size;
+	Size fixed_size; /* bits and fixed part */
+
+	AggState *state;	  /* the dummy */
+	ExprContext *advance; /* stands for the caller's context */
+	ExprContext *final;	  /* states while they are finalised */
+	ExprContext *temp;	  /* one call of a transition function */
+	ExprContext *direct;  /* direct arguments */
+	MemoryContext work;	  /* one final function */
+};
+
+#define LIVE(t, live, type) ((type *) ((char *) (live) + (t)->live))
+
+/* ---- creation ---- */
+
+static void
+check_execute(Oid function, Oid role, ObjectType type)
+{
+	AclResult result = weir_proc_aclcheck(function, role, ACL_EXECUTE);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, type, get_func_name(function));
+	InvokeFunctionExecuteHook(function);
+}
+
+static bool
+same_ints(const AttrNumber *a, const AttrNumber *b, int n)
+{
+	return n == 0 || memcmp(a, b, n * sizeof(AttrNumber)) == 0;
+}
+
+/* Same input, so that a state may serve both? */
+static bool
+same_input(const WeirAggSpec *a, const WeirAggSpec *b)
+{
+	const Aggref *x = a->aggref;
+	const Aggref *y = b->aggref;
+	ListCell *lx;
+	ListCell *ly;
+
+	if (x->inputcollid != y->inputcollid || x->aggstar != y->aggstar ||
+		x->aggvariadic != y->aggvariadic || x->aggkind != y->aggkind ||
+		a->nargs != b->nargs || a->filter_attno != b->filter_attno ||
+		!same_ints(a->arg_attno, b->arg_attno, a->nargs) ||
+		!equal(x->aggorder, y->aggorder) ||
+		!equal(x->aggdistinct, y->aggdistinct))
+		return false;
+	forboth(lx, x->args, ly, y->args)
+	{
+		TargetEntry *p = lfirst(lx);
+		TargetEntry *q = lfirst(ly);
+
+		if (p->resjunk != q->resjunk ||
+			p->ressortgroupref != q->ressortgroupref ||
+			exprType((Node *) p->expr) != exprType((Node *) q->expr))
+			return false;
+	}
+	return true;
+}
+
+/* array_agg's serial form uses the binary format of the element type. */
+static bool
+has_binary_format(Oid type)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Form_pg_type form;
+	bool result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	result = OidIsValid(form->typsend) && OidIsValid(form->typreceive);
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/*
+ * Does the server's int8_avg_accum family keep its state as we think?  Tried
+ * with the function itself: in a struct of its own making, and in a copy of
+ * it, as we use it.
+ */
+static bool
+int128_layout_holds(WeirAggs *aggs, Trans *t)
+{
+#ifdef HAVE_INT128
+	Oid function = t->pertrans->transfn_oid;
+	bool squares = function != F_INT8_AVG_ACCUM;
+	int64 big = function == F_INT8_AVG_ACCUM ? PG_INT64_MAX
+				: function == F_INT4_ACCUM	 ? PG_INT32_MAX
+											 : PG_INT16_MAX;
+	int64 inputs[] = {5, -7, 0, big, big};
+	FunctionCallInfo fcinfo = t->fcinfo;
+	Int128State expected = {0};
+	Int128State copy;
+	void *place = NULL;
+	MemoryContext old;
+	bool holds = true;
+
+	expected.calc_sum_x2 = squares;
+	aggs->state->curaggcontext = aggs->final;
+	aggs->state->curpertrans = t->pertrans;
+	old = MemoryContextSwitchTo(aggs->temp->ecxt_per_tuple_memory);
+	for (int i = 0; i < lengthof(inputs) && holds; i++)
+	{
+		bool isnull = i == 2;
+		Datum arg;
+
+		if (function == F_INT8_AVG_ACCUM)
+			arg = Int64GetDatum(inputs[i]);
+		else if (function == F_INT4_ACCUM)
+			arg = Int32GetDatum((int32) inputs[i]);
+		else
+			arg = Int16GetDatum((int16) inputs[i]);
+		fcinfo->args[0].value = PointerGetDatum(place);
+		fcinfo->args[0].isnull = place == NULL;
+		fcinfo->args[1].value = arg;
+		fcinfo->args[1].isnull = isnull;
+		fcinfo->isnull = false;
+		arg = FunctionCallInvoke(fcinfo);
+		if (!isnull)
+		{
+			expected.n++;
+			expected.sum_x += inputs[i];
+			if (squares)
+				expected.sum_x2 += (int128) inputs[i] * inputs[i];
+		}
+		if (i == 0)
+		{
+			if (fcinfo->isnull || DatumGetPointer(arg) == NULL ||
+				GetMemoryChunkSpace(DatumGetPointer(arg)) < INT128_SIZE)
+				holds = false;
+			else
+			{
+				memcpy(&copy, DatumGetPointer(arg), INT128_SIZE);
+				place = &copy;
+			}
+		}
+		else if (DatumGetPointer(arg) != place)
+			holds = false;
+		if (holds && (*(uint8 *) &copy.calc_sum_x2 != (squares ? 1 : 0) ||
+					  copy.n != expected.n || copy.sum_x != expected.sum_x ||
+					  copy.sum_x2 != expected.sum_x2))
+			holds = false;
+	}
+	MemoryContextSwitchTo(old);
+	aggs->state->curpertrans = NULL;
+	ReScanExprContext(aggs->final);
+	ReScanExprContext(aggs->temp);
+	return holds;
+#else
+	return false;
+#endif
+}
+
+/* The initial value as int8[2]?  Then the state can go without the array. */
+static bool
+is_pair(const Trans *t)
+{
+	ArrayType *a;
+
+	if (t->init_null)
+		return false;
+	a = DatumGetArrayTypeP(t->init);
+	return ARR_NDIM(a) == 1 && !ARR_HASNULL(a) && ARR_ELEMTYPE(a) == INT8OID &&
+		   ARR_DIMS(a)[0] == 2 &&
+		   VARSIZE(a) == ARR_OVERHEAD_NONULLS(1) + sizeof(LivePair);
+}
+
+static Kernel
+by_value_kernel(Oid function)
+{
+	switch (function)
+	{
+#ifdef USE_FLOAT8_BYVAL
+		case F_INT8INC:
+			return KERNEL_COUNT;
+		case F_INT8INC_ANY:
+			return KERNEL_COUNT_ANY;
+		case F_INT4_SUM:
+			return KERNEL_SUM_INT4;
+		case F_INT2_SUM:
+			return KERNEL_SUM_INT2;
+		case F_INT8LARGER:
+		case F_TIMESTAMP_LARGER:
+		case F_TIMESTAMPTZ_LARGER:
+			return KERNEL_MAX_INT8;
+		case F_INT8SMALLER:
+		case F_TIMESTAMP_SMALLER:
+		case F_TIMESTAMPTZ_SMALLER:
+			return KERNEL_MIN_INT8;
+		case F_FLOAT8PL:
+			return KERNEL_SUM_FLOAT8;
+		case F_FLOAT8LARGER:
+			return KERNEL_MAX_FLOAT8;
+		case F_FLOAT8SMALLER:
+			return KERNEL_MIN_FLOAT8;
+#endif
+		case F_INT4LARGER:
+		case F_DATE_LARGER:
+			return KERNEL_MAX_INT4;
+		case F_INT4SMALLER:
+		case F_DATE_SMALLER:
+			return KERNEL_MIN_INT4;
+		case F_INT2LARGER:
+			return KERNEL_MAX_INT2;
+		case F_INT2SMALLER:
+			return KERNEL_MIN_INT2;
+		case F_BOOLAND_STATEFUNC:
+			return KERNEL_BOOL_AND;
+		case F_BOOLOR_STATEFUNC:
+			return KERNEL_BOOL_OR;
+		default:
+			return KERNEL_CALL;
+	}
+}
+
+static void
+choose_rep(WeirAggs *aggs, Trans *t)
+{
+	AggStatePerTrans p = t->pertrans;
+	Oid function = p->transfn_oid;
+
+	t->kernel = KERNEL_CALL;
+	if (p->aggref->aggkind != AGGKIND_NORMAL || p->aggref->aggorder != NIL ||
+		p->aggref->aggdistinct != NIL)
+		t->rep = REP_ROWS;
+	else if (p->aggtranstype == INTERNALOID)
+	{
+		if ((function == F_INT8_AVG_ACCUM || function == F_INT4_ACCUM ||
+			 function == F_INT2_ACCUM) &&
+			int128_layout_holds(aggs, t))
+		{
+			t->rep = REP_INT128;
+			t->kernel = function == F_INT8_AVG_ACCUM ? KERNEL_INT128_INT8
+						: function == F_INT4_ACCUM	 ? KERNEL_INT128_INT4
+													 : KERNEL_INT128_INT2;
+		}
+		else
+			t->rep = t->serial_ok ? REP_SERIAL : REP_ROWS;
+	}
+	else if (t->byval)
+	{
+		t->rep = REP_VALUE;
+		t->kernel = by_value_kernel(function);
+	}
+	else if ((function == F_INT4_AVG_ACCUM || function == F_INT2_AVG_ACCUM) &&
+			 is_pair(t))
+	{
+		t->rep = REP_PAIR;
+		t->kernel =
+			function == F_INT4_AVG_ACCUM ? KERNEL_PAIR_INT4 : KERNEL_PAIR_INT2;
+	}
+	else
+		t->rep = REP_REF;
+	if (t->rep == REP_ROWS)
+		t->kernel = KERNEL_ROWS;
+}
+
+/* Descriptor of the kept rows, and how they are sorted. */
+static void
+init_rows(WeirAggs *aggs, Trans *t)
+{
+	Aggref *aggref = t->pertrans->aggref;
+	List *sort = NIL;
+	int ndistinct = 0;
+	int i = 0;
+	ListCell *lc;
+
+	t->row_desc = CreateTemplateTupleDesc(t->nargs);
+	foreach(lc, aggref->args)
+	{
+		TargetEntry *tle = lfirst(lc);
+
+		TupleDescInitEntry(t->row_desc, ++i, NULL, exprType((Node *) tle->expr),
+						   exprTypmod((Node *) tle->expr), 0);
+		TupleDescInitEntryCollation(t->row_desc, i,
+									exprCollation((Node *) tle->expr));
+	}
+	t->row_data = MAXALIGN(sizeof(uint32) + BITMAPLEN(t->nargs));
+
+	/* ordered-set functions sort for themselves */
+	if (aggref->aggkind != AGGKIND_NORMAL)
+		return;
+	if (aggref->aggdistinct != NIL)
+	{
+		sort = aggref->aggdistinct;
+		ndistinct = list_length(sort);
+		Assert(ndistinct >= list_length(aggref->aggorder));
+	}
+	else
+		sort = aggref->aggorder;
+	t->is_distinct = ndistinct > 0;
+	t->nsort = list_length(sort);
+	t->sort = palloc0(Max(t->nsort, 1) * sizeof(SortColumn));
+	i = 0;
+	foreach(lc, sort)
+	{
+		SortGroupClause *clause = lfirst(lc);
+		TargetEntry *tle = get_sortgroupclause_tle(clause, aggref->args);
+		SortColumn *c = &t->sort[i++];
+
+		c->column = tle->resno - 1;
+		c->ssup.ssup_cxt = aggs->cxt;
+		c->ssup.ssup_collation = exprCollation((Node *) tle->expr);
+		c->ssup.ssup_nulls_first = clause->nulls_first;
+		c->ssup.ssup_attno = tle->resno;
+		PrepareSortSupportFromOrderingOp(clause->sortop, &c->ssup);
+		if (t->is_distinct)
+		{
+			c->distinct = true;
+			fmgr_info(get_opcode(clause->eqop), &c->equal);
+			c->equal_collation =
+				ndistinct == 1 ? aggref->inputcollid : c->ssup.ssup_collation;
+		}
+	}
+}
+
+static void
+init_trans(WeirAggs *aggs, Trans *t, const WeirAggSpec *spec, Aggref *aggref,
+		   Form_pg_aggregate form, Oid owner, Oid transtype, Datum init,
+		   bool init_null)
+{
+	AggStatePerTrans p = t->pertrans;
+	Oid types[FUNC_MAX_ARGS];
+	int ntypes = get_aggregate_argtypes(aggref, types);
+	int ndirect = list_length(aggref->aggdirectargs);
+	Expr *expr;
+
+	t->nargs = spec->nargs;
+	t->ncall = aggref->aggkind == AGGKIND_NORMAL ? ntypes : spec->nargs;
+	Assert(t->nargs == list_length(aggref->args));
+	t->attnos = palloc(Max(t->nargs, 1) * sizeof(AttrNumber));
+	memcpy(t->attnos, spec->arg_attno, t->nargs * sizeof(AttrNumber));
+	t->filter = spec->filter_attno;
+	get_typlenbyval(transtype, &t->len, &t->byval);
+	t->init = init;
+	t->init_null = init_null;
+	t->read_only = true;
+
+	p->aggref = aggref;
+	p->numInputs = t->nargs;
+	p->numTransInputs = t->ncall;
+	p->transfn_oid = form->aggtransfn;
+	p->serialfn_oid = InvalidOid;
+	p->deserialfn_oid = InvalidOid;
+	p->aggtranstype = transtype;
+	p->aggCollation = aggref->inputcollid;
+	p->initValue = init;
+	p->initValueIsNull = init_null;
+	p->transtypeLen = t->len;
+	p->transtypeByVal = t->byval;
+
+	check_execute(p->transfn_oid, owner, OBJECT_FUNCTION);
+	build_aggregate_transfn_expr(types, ntypes, ndirect, aggref->aggvariadic,
+								 transtype, aggref->inputcollid, p->transfn_oid,
+								 InvalidOid, &expr, NULL);
+	fmgr_info(p->transfn_oid, &p->transfn);
+	fmgr_info_set_expr((Node *) expr, &p->transfn);
+	t->strict = p->transfn.fn_strict;
+	t->fcinfo = palloc0(SizeForFunctionCallInfo(t->ncall + 1));
+	InitFunctionCallInfoData(*t->fcinfo, &p->transfn, t->ncall + 1,
+							 p->aggCollation, (fmNodePtr) aggs->state, NULL);
+	p->transfn_fcinfo = t->fcinfo;
+
+	/* as at creation of the aggregate; a function may since have changed */
+	if (t->strict && init_null &&
+		(ntypes <= ndirect || !IsBinaryCoercible(types[ndirect], transtype)))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+			 errmsg(
+				 "aggregate %u needs to have compatible input type and transition type",
+				 aggref->aggfnoid)));
+
+	if (transtype == INTERNALOID && OidIsValid(form->aggserialfn) &&
+		OidIsValid(form->aggdeserialfn))
+	{
+		t->serial_ok = true;
+		for (int i = 0; i < ntypes; i++)
+			if (!has_binary_format(types[i]))
+				t->serial_ok = false;
+		p->serialfn_oid = form->aggserialfn;
+		p->deserialfn_oid = form->aggdeserialfn;
+		check_execute(p->serialfn_oid, owner, OBJECT_FUNCTION);
+		check_execute(p->deserialfn_oid, owner, OBJECT_FUNCTION);
+		build_aggregate_serialfn_expr(p->serialfn_oid, &expr);
+		fmgr_info(p->serialfn_oid, &p->serialfn);
+		fmgr_info_set_expr((Node *) expr, &p->serialfn);
+		p->serialfn_fcinfo = palloc0(SizeForFunctionCallInfo(1));
+		InitFunctionCallInfoData(*p->serialfn_fcinfo, &p->serialfn, 1,
+								 InvalidOid, (fmNodePtr) aggs->state, NULL);
+		build_aggregate_deserialfn_expr(p->deserialfn_oid, &expr);
+		fmgr_info(p->deserialfn_oid, &p->deserialfn);
+		fmgr_info_set_expr((Node *) expr, &p->deserialfn);
+		p->deserialfn_fcinfo = palloc0(SizeForFunctionCallInfo(2));
+		InitFunctionCallInfoData(*p->deserialfn_fcinfo, &p->deserialfn, 2,
+								 InvalidOid, (fmNodePtr) aggs->state, NULL);
+	}
+
+	choose_rep(aggs, t);
+	if (t->rep == REP_ROWS)
+		init_rows(aggs, t);
+}
+
+static void
+init_agg(WeirAggs *aggs, Agg1 *a, Aggref *aggref, Form_pg_aggregate form,
+		 Oid owner, Oid transtype)
+{
+	AggStatePerAgg p = a->peragg;
+	Oid types[FUNC_MAX_ARGS];
+	int ntypes = get_aggregate_argtypes(aggref, types);
+	int ndirect = list_length(aggref->aggdirectargs);
+	ListCell *lc;
+
+	p->aggref = aggref;
+	p->transno = a->trans;
+	p->finalfn_oid = form->aggfinalfn;
+	p->numFinalArgs = form->aggfinalextra ? ntypes + 1 : ndirect + 1;
+	get_typlenbyval(aggref->aggtype, &p->resulttypeLen, &p->resulttypeByVal);
+	p->shareable = form->aggfinalmodify != AGGMODIFY_READ_WRITE;
+	a->result_len = p->resulttypeLen;
+	a->result_byval = p->resulttypeByVal;
+	a->direct = NIL;
+	foreach(lc, aggref->aggdirectargs)
+		a->direct = lappend(
+			a->direct,
+			ExecInitExpr(expression_planner(copyObject((Expr *) lfirst(lc))),
+						 NULL));
+	p->aggdirectargs = a->direct;
+	if (form->aggfinalmodify != AGGMODIFY_READ_ONLY)
+		aggs->trans[a->trans].read_only = false;
+	if (OidIsValid(p->finalfn_oid))
+	{
+		Expr *expr;
+
+		check_execute(p->finalfn_oid, owner, OBJECT_FUNCTION);
+		build_aggregate_finalfn_expr(types, p->numFinalArgs, transtype,
+									 aggref->aggtype, aggref->inputcollid,
+									 p->finalfn_oid, &expr);
+		fmgr_info(p->finalfn_oid, &p->finalfn);
+		fmgr_info_set_expr((Node *) expr, &p->finalfn);
+		a->fcinfo = palloc0(SizeForFunctionCallInfo(p->numFinalArgs));
+		InitFunctionCallInfoData(*a->fcinfo, &p->finalfn, p->numFinalArgs,
+								 aggref->inputcollid, (fmNodePtr) aggs->state,
+								 NULL);
+	}
+}
+
+static Datum
+initial_value(HeapTuple tuple, Oid transtype, bool *isnull)
+{
+	Datum text =
+		SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, isnull);
+	Oid input;
+	Oid param;
+	char *string;
+	Datum value;
+
+	if (*isnull)
+		return (Datum) 0;
+	getTypeInputInfo(transtype, &input, &param);
+	string = TextDatumGetCString(stored);
+	value = OidInputFunctionCall(input, string, param, -1);
+	pfree(string);
+	return value;
+}
+
+/*
+ * A state an earlier aggregate has that can serve this one too, or -1; and the
+ * earlier aggregate that is the very same.
+ */
+static int
+find_trans(WeirAggs *aggs, List *specs, int i, Form_pg_aggregate form,
+		   Oid transtype, Datum init, bool init_null, int *same)
+{
+	const WeirAggSpec *spec = list_nth(specs, i);
+
+	*same = -1;
+	for (int k = 0; k < i; k++)
+	{
+		const WeirAggSpec *other = list_nth(specs, k);
+		Agg1 *a = &aggs->aggs[k];
+		Trans *t = &aggs->trans[a->trans];
+		AggStatePerTrans p = t->pertrans;
+
+		if (!same_input(spec, other))
+			continue;
+		if (spec->aggref->aggfnoid == other->aggref->aggfnoid &&
+			spec->aggref->aggtype == other->aggref->aggtype &&
+			spec->aggref->aggcollid == other->aggref->aggcollid &&
+			equal(spec->aggref->aggdirectargs, other->aggref->aggdirectargs))
+		{
+			*same = k;
+			return a->trans;
+		}
+		if (form->aggfinalmodify != AGGMODIFY_READ_WRITE &&
+			a->peragg->shareable && p->transfn_oid == form->aggtransfn &&
+			p->aggtranstype == transtype &&
+			(transtype != INTERNALOID ||
+			 (p->serialfn_oid == form->aggserialfn &&
+			  p->deserialfn_oid == form->aggdeserialfn)) &&
+			t->init_null == init_null &&
+			(init_null || datumIsEqual(t->init, init, t->byval, t->len)))
+			return a->trans;
+	}
+	return -1;
+}
+
+static void
+layout_offsets(WeirAggs *aggs)
+{
+	aggs->live_size = 0;
+	aggs->fixed_size = MAXALIGN((2 * aggs->ntrans + 7) / 8);
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+		Size live = sizeof(LiveRef);
+
+		t->fixed_size = 0;
+		switch (t->rep)
+		{
+			case REP_VALUE:
+				live = sizeof(LiveValue);
+				t->fixed_size = sizeof(uint64);
+				break;
+			case REP_REF:
+				if (t->len > 0)
+					t->fixed_size = MAXALIGN(t->len);
+				break;
+			case REP_PAIR:
+				live = sizeof(LivePair);
+				t->fixed_size = sizeof(LivePair);
+				break;
+			case REP_INT128:
+#ifdef HAVE_INT128
+				live = sizeof(LiveInt128);
+#endif
+				t->fixed_size = INT128_SIZE;
+				break;
+			case REP_SERIAL:
+				break;
+			case REP_ROWS:
+				live = sizeof(LiveRows);
+				break;
+		}
+		t->live = aggs->live_size;
+		aggs->live_size += MAXALIGN(live);
+		t->fixed = aggs->fixed_size;
+		aggs->fixed_size += t->fixed_size;
+	}
+}
+
+WeirAggs *
+weir_aggs_create(List *specs, EState *estate)
+{
+	MemoryContext cxt;
+	MemoryContext old;
+	WeirAggs *aggs;
+	AggState *state;
+	int n = list_length(specs);
+
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir aggregates",
+								ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	aggs = palloc0(sizeof(WeirAggs));
+	aggs->cxt = cxt;
+	aggs->naggs = n;
+	aggs->aggs = palloc0(Max(n, 1) * sizeof(Agg1));
+	aggs->trans = palloc0(Max(n, 1) * sizeof(Trans));
+	aggs->advance = makeNode(ExprContext);
+	aggs->advance->ecxt_per_query_memory = cxt;
+	aggs->final = CreateStandaloneExprContext();
+	aggs->temp = CreateStandaloneExprContext();
+	aggs->direct = CreateStandaloneExprContext();
+	aggs->work = AllocSetContextCreate(cxt, "weir final functions",
+									   ALLOCSET_DEFAULT_SIZES);
+
+	aggs->state = state = makeNode(AggState);
+	state->ss.ps.state = estate;
+	state->ss.ps.ps_ExprContext = aggs->direct;
+	state->numaggs = n;
+	state->maxsets = 1;
+	state->peragg = palloc0(Max(n, 1) * sizeof(AggStatePerAggData));
+	state->pertrans = palloc0(Max(n, 1) * sizeof(AggStatePerTransData));
+	state->aggcontexts = palloc0(sizeof(ExprContext *));
+	state->aggcontexts[0] = aggs->final;
+	state->curaggcontext = aggs->final;
+	state->tmpcontext = aggs->temp;
+
+	for (int i = 0; i < n; i++)
+	{
+		const WeirAggSpec *spec = list_nth(specs, i);
+		Aggref *aggref = copyObject(spec->aggref);
+		Agg1 *a = &aggs->aggs[i];
+		Oid types[FUNC_MAX_ARGS];
+		int ntypes;
+		HeapTuple tuple;
+		HeapTuple proc;
+		Form_pg_aggregate form;
+		Oid owner;
+		Oid transtype;
+		Datum init;
+		bool init_null;
+
+		tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
+		if (!HeapTupleIsValid(tuple))
+			elog(ERROR, "cache lookup failed for aggregate %u",
+				 aggref->aggfnoid);
+		form = (Form_pg_aggregate) GETSTRUCT(tuple);
+		check_execute(aggref->aggfnoid, GetUserId(), OBJECT_AGGREGATE);
+		proc = SearchSysCache1(PROCOID, ObjectIdGetDatum(aggref->aggfnoid));
+		if (!HeapTupleIsValid(proc))
+			elog(ERROR, "cache lookup failed for function %u",
+				 aggref->aggfnoid);
+		owner = ((Form_pg_proc) GETSTRUCT(proc))->proowner;
+		ReleaseSysCache(proc);
+
+		ntypes = get_aggregate_argtypes(aggref, types);
+		transtype = resolve_aggregate_transtype(
+			aggref->aggfnoid, form->aggtranstype, types, ntypes);
+		aggref->aggtranstype = transtype;
+		init = initial_value(tuple, transtype, &init_null);
+		a->peragg = &state->peragg[i];
+		a->trans = find_trans(aggs, specs, i, form, transtype, init, init_null,
+							  &a->same);
+		if (a->trans < 0)
+		{
+			a->trans = aggs->ntrans++;
+			state->numtrans = aggs->ntrans;
+			aggs->trans[a->trans].pertrans = &state->pertrans[a->trans];
+			init_trans(aggs, &aggs->trans[a->trans], spec, aggref, form, owner,
+					   transtype, init, init_null);
+		}
+		else if (a->same < 0)
+			aggs->trans[a->trans].pertrans->aggshared = true;
+		aggref->aggno = i;
+		aggref->aggtransno = a->trans;
+		init_agg(aggs, a, aggref, form, owner, transtype);
+		state->aggs = lappend(state->aggs, aggref);
+		ReleaseSysCache(tuple);
+	}
+	layout_offsets(aggs);
+	MemoryContextSwitchTo(old);
+	return aggs;
+}
+
+void
+weir_aggs_free(WeirAggs *aggs)
+{
+	/* no callbacks: they are for states that have been left to their context */
+	aggs->final->ecxt_callbacks = NULL;
+	FreeExprContext(aggs->final, false);
+	FreeExprContext(aggs->temp, false);
+	FreeExprContext(aggs->direct, false);
+	MemoryContextDelete(aggs->cxt);
+}
+
+char *
+weir_aggs_layout(const WeirAggs *aggs)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoString(&buf, "v1");
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		const Trans *t = &aggs->trans[i];
+		Oid function = t->pertrans->transfn_oid;
+		const char *rep = NULL;
+		ListCell *lc;
+		bool first = true;
+
+		switch (t->rep)
+		{
+			case REP_VALUE:
+			case REP_REF:
+				rep = "flat";
+				break;
+			case REP_PAIR:
+				rep = "pair";
+				break;
+			case REP_INT128:
+				rep = "int128";
+				break;
+			case REP_SERIAL:
+				rep = "serial";
+				break;
+			case REP_ROWS:
+				rep = t->is_distinct ? "distinct rows" : "rows";
+				break;
+		}
+		appendStringInfo(&buf, ";%s:%s(", rep,
+						 quote_qualified_identifier(
+							 get_namespace_name(get_func_namespace(function)),
+							 get_func_name(function)));
+		foreach(lc, t->pertrans->aggref->args)
+		{
+			TargetEntry *tle = lfirst(lc);
+
+			appendStringInfo(
+				&buf, "%s%s", first ? "" : ",",
+				format_type_be_qualified(exprType((Node *) tle->expr)));
+			first = false;
+		}
+		appendStringInfo(&buf, ")->%s",
+						 format_type_be_qualified(t->pertrans->aggtranstype));
+	}
+	return buf.data;
+}
+
+/* ---- transition functions ---- */
+
+/* Arrange that the callbacks a function registered run when cxt is reset. */
+typedef struct Shutdown
+{
+	MemoryContextCallback callback;
+	ExprContextCallbackFunction function;
+	Datum arg;
+} Shutdown;
+
+static void
+run_shutdown(void *arg)
+{
+	Shutdown *s = arg;
+
+	s->function(s->arg);
+}
+
+static void
+move_callbacks(ExprContext *econtext, MemoryContext cxt)
+{
+	ExprContext_CB *cb = econtext->ecxt_callbacks;
+	ExprContext_CB *reversed = NULL;
+
+	econtext->ecxt_callbacks = NULL;
+	while (cb != NULL)
+	{
+		ExprContext_CB *next = cb->next;
+
+		cb->next = reversed;
+		reversed = cb;
+		cb = next;
+	}
+	while (reversed != NULL)
+	{
+		ExprContext_CB *next = reversed->next;
+		Shutdown *s = MemoryContextAlloc(cxt, sizeof(Shutdown));
+
+		s->function = reversed->function;
+		s->arg = reversed->arg;
+		s->callback.func = run_shutdown;
+		s->callback.arg = s;
+		MemoryContextRegisterResetCallback(cxt, &s->callback);
+		pfree(reversed);
+		reversed = next;
+	}
+}
+
+/*
+ * The new state of a by-reference type: into cxt, unless it is an expanded
+ * object that already lives there; the old one is freed.
+ */
+static Datum
+keep_new_value(Trans *t, MemoryContext cxt, Datum value, bool isnull, Datum old,
+			   bool old_null)
+{
+	if (isnull)
+		value = (Datum) 0;
+	else if (!(DatumIsReadWriteExpandedObject(value, false, t->len) &&
+			   MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) == cxt))
+	{
+		MemoryContext save = MemoryContextSwitchTo(cxt);
+
+		value = datumCopy(value, false, t->len);
+		MemoryContextSwitchTo(save);
+	}
+	if (!old_null)
+	{
+		if (DatumIsReadWriteExpandedObject(old, false, t->len))
+			DeleteExpandedObject(old);
+		else
+			pfree(DatumGetPointer(old));
+	}
+	return value;
+}
+
+/*
+ * Call the transition function on the arguments in t->fcinfo.  The state lives
+ * in the memory of econtext, which is state->curaggcontext.
+ */
+static void
+call_transition(WeirAggs *aggs, Trans *t, LiveValue *lv, ExprContext *econtext)
+{
+	FunctionCallInfo fcinfo = t->fcinfo;
+	MemoryContext cxt = econtext->ecxt_per_tuple_memory;
+	MemoryContext temp = aggs->temp->ecxt_per_tuple_memory;
+	MemoryContext old;
+	Datum value;
+
+	if (t->strict)
+	{
+		for (int i = 1; i <= t->ncall; i++)
+			if (fcinfo->args[i].isnull)
+				return;
+		if (lv->no_value)
+		{
+			old = MemoryContextSwitchTo(cxt);
+			lv->value = datumCopy(fcinfo->args[1].value, t->byval, t->len);
+			MemoryContextSwitchTo(old);
+			lv->isnull = false;
+			lv->no_value = false;
+			return;
+		}
+		if (lv->isnull)
+			return;
+	}
+
+	aggs->state->curaggcontext = econtext;
+	aggs->state->curpertrans = t->pertrans;
+	aggs->state->curperagg = NULL;
+	old = MemoryContextSwitchTo(temp);
+	fcinfo->args[0].value = lv->value;
+	fcinfo->args[0].isnull = lv->isnull;
+	fcinfo->isnull = false;
+	value = FunctionCallInvoke(fcinfo);
+	if (!t->byval && DatumGetPointer(value) != DatumGetPointer(lv->value))
+		value = keep_new_value(t, cxt, value, fcinfo->isnull, lv->value,
+							   lv->isnull);
+	lv->value = value;
+	lv->isnull = fcinfo->isnull;
+	MemoryContextSwitchTo(old);
+	aggs->state->curpertrans = NULL;
+	MemoryContextReset(temp);
+}
+
+/* ---- rows ---- */
+
+static void
+rows_room(LiveRows *rows, MemoryContext cxt, Size more)
+{
+	Size size = Max(rows->size, 64);
+
+	if (rows->used + more <= rows->size)
+		return;
+	while (size < rows->used + more)
+		size *= 2;
+	if (rows->used + more > MaxAllocSize / 2)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("kept rows of an aggregate exceed %d MB in one group",
+					(int) (MaxAllocSize / 2 / (1024 * 1024))),
+			 errhint(
+				 "Use shorter windows or finer groups, or an aggregate that need not keep its rows.")));
+	if (rows->data == NULL)
+		rows->data = MemoryContextAllocHuge(cxt, size);
+	else
+		rows->data = repalloc_huge(rows->data, size);
+	rows->size = size;
+}
+
+static void
+rows_append(WeirAggs *aggs, Trans *t, LiveRows *rows, MemoryContext cxt,
+			TupleTableSlot *input)
+{
+	Datum *values;
+	bool *isnull;
+	MemoryContext old;
+	Size data;
+	Size size;
+	uint16 infomask;
+	char *row;
+
+	/* a strict function would not see it; ORDER BY columns do not matter */
+	if (t->strict)
+		for (int i = 0; i < t->ncall; i++)
+			if (input->tts_isnull[t->attnos[i] - 1])
+				return;
+
+	old = MemoryContextSwitchTo(aggs->temp->ecxt_per_tuple_memory);
+	values = palloc(Max(t->nargs, 1) * sizeof(Datum));
+	isnull = palloc(Max(t->nargs, 1) * sizeof(bool));
+	for (int i = 0; i < t->nargs; i++)
+	{
+		values[i] = input->tts_values[t->attnos[i] - 1];
+		isnull[i] = input->tts_isnull[t->attnos[i] - 1];
+		if (!isnull[i] && TupleDescAttr(t->row_desc, i)->attlen == -1 &&
+			VARATT_IS_EXTERNAL(DatumGetPointer(values[i])))
+			values[i] = PointerGetDatum(
+				detoast_attr((struct varlena *) DatumGetPointer(values[i])));
+	}
+	data = heap_compute_data_size(t->row_desc, values, isnull);
+	size = t->row_data + MAXALIGN(data);
+	rows_room(rows, cxt, size);
+	row = rows->data + rows->used;
+	memset(row, 0, size);
+	*(uint32 *) row = size;
+	if (t->nargs > 0)
+		heap_fill_tuple(t->row_desc, values, isnull, row + t->row_data, data,
+						&infomask, (bits8 *) row + sizeof(uint32));
+	rows->used += size;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(aggs->temp->ecxt_per_tuple_memory);
+}
+
+static Size
+row_size(const Trans *t, const char *row, Size rest)
+{
+	uint32 size = rest >= sizeof(uint32) ? *(const uint32 *) row : 0;
+
+	Ensure(size >= t->row_data && size <= rest && size == MAXALIGN(size),
+		   "kept row of an aggregate has a wrong length");
+	return size;
+}
+
+static void
+row_deform(const Trans *t, const char *row, Datum *values, bool *isnull)
+{
+	const bits8 *bits = (const bits8 *) row + sizeof(uint32);
+	const char *data = row + t->row_data;
+	Size off = 0;
+
+	for (int i = 0; i < t->nargs; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(t->row_desc, i);
+
+		isnull[i] = att_isnull(i, bits);
+		if (isnull[i])
+		{
+			values[i] = (Datum) 0;
+			continue;
+		}
+		off = att_align_pointer(off, att->attalign, att->attlen, data + off);
+		values[i] = fetch_att(data + off, att->attbyval, att->attlen);
+		off = att_addlength_pointer(off, att->attlen, data + off);
+	}
+}
+
+/*
+ * DISTINCT: of rows with the same image only the first, in log order, can ever
+ * be passed on.  Done when the rows have doubled, so it costs little a row.
+ */
+static void
+rows_unique(const Trans *t, LiveRows *rows)
+{
+	Size nslots = 16;
+	Size count = 0;
+	Size out = 0;
+	Size *slots;
+
+	if (rows->used <= 2 * rows->unique + 1024)
+		return;
+	for (Size off = 0; off < rows->used;
+		 off += row_size(t, rows->data + off, rows->used - off))
+		count++;
+	while (nslots < count * 2)
+		nslots *= 2;
+	slots = MemoryContextAllocHuge(CurrentMemoryContext, nslots * sizeof(Size));
+	memset(slots, 0xff, nslots * sizeof(Size));
+	for (Size off = 0, size; off < rows->used; off += size)
+	{
+		char *row = rows->data + off;
+		Size h;
+
+		size = row_size(t, row, rows->used - off);
+		h = hash_bytes((unsigned char *) row, size) & (nslots - 1);
+		while (slots[h] != SIZE_MAX &&
+			   (*(uint32 *) (rows->data + slots[h]) != size ||
+				memcmp(rows->data + slots[h], row, size) != 0))
+			h = (h + 1) & (nslots - 1);
+		if (slots[h] != SIZE_MAX)
+			continue;
+		slots[h] = out;
+		if (out != off)
+			memmove(rows->data + out, row, size);
+		out += size;
+	}
+	pfree(slots);
+	rows->used = rows->unique = out;
+}
+
+/* ---- live ---- */
+
+Size
+weir_aggs_live_size(const WeirAggs *aggs)
+{
+	return Max(aggs->live_size, MAXIMUM_ALIGNOF);
+}
+
+static void
+start_value(Trans *t, LiveValue *lv, MemoryContext cxt)
+{
+	lv->isnull = t->init_null;
+	lv->no_value = t->init_null;
+	if (t->init_null || t->byval)
+		lv->value = t->init;
+	else
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		lv->value = datumCopy(t->init, false, t->len);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+void
+weir_aggs_start(WeirAggs *aggs, void *live, MemoryContext cxt)
+{
+	memset(live, 0, aggs->live_size);
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+
+		switch (t->rep)
+		{
+			case REP_VALUE:
+			case REP_REF:
+			case REP_SERIAL:
+				start_value(t, LIVE(t, live, LiveValue), cxt);
+				break;
+			case REP_PAIR:
+				memcpy(LIVE(t, live, LivePair),
+					   ARR_DATA_PTR((ArrayType *) DatumGetPointer(t->init)),
+					   sizeof(LivePair));
+				break;
+			case REP_INT128:
+#ifdef HAVE_INT128
+				LIVE(t, live, LiveInt128)->isnull = true;
+				LIVE(t, live, LiveInt128)->s.calc_sum_x2 =
+					t->kernel != KERNEL_INT128_INT8;
+#endif
+				break;
+			case REP_ROWS:
+				break;
+		}
+	}
+}
+
+static pg_noinline void
+bigint_out_of_range(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
+					errmsg("bigint out of range")));
+}
+
+/*
+ * The first lines of the kernels of strict functions: v is the argument, and
+ * either it is null, or becomes the state, or meets one.
+ */
+#define STRICT_ARGUMENT()                      \
+	Datum v;                                   \
+	int a = t->attnos[0] - 1;                  \
+                                               \
+	if (isnull[a])                             \
+		break;                                 \
+	v = values[a];                             \
+	if (unlikely(lv->isnull))                  \
+	{                                          \
+		if (lv->no_value)                      \
+		{                                      \
+			lv->value = v;                     \
+			lv->isnull = lv->no_value = false; \
+		}                                      \
+		break;                                 \
+	}
+
+void
+weir_aggs_advance(WeirAggs *aggs, void *live, MemoryContext cxt,
+				  TupleTableSlot *input)
+{
+	const Datum *values = input->tts_values;
+	const bool *isnull = input->tts_isnull;
+
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+		LiveValue *lv = LIVE(t, live, LiveValue);
+
+		if (t->filter != 0 &&
+			(isnull[t->filter - 1] || !DatumGetBool(values[t->filter - 1])))
+			continue;
+
+		switch (t->kernel)
+		{
+			case KERNEL_COUNT_ANY:
+				if (isnull[t->attnos[0] - 1])
+					break;
+				/* FALLTHROUGH */
+			case KERNEL_COUNT:
+			{
+				int64 n;
+
+				if (unlikely(lv->isnull))
+					break;
+				if (unlikely(
+						pg_add_s64_overflow(DatumGetInt64(lv->value), 1, &n)))
+					bigint_out_of_range();
+				lv->value = Int64GetDatum(n);
+				break;
+			}
+			case KERNEL_SUM_INT4:
+			case KERNEL_SUM_INT2:
+			{
+				int a = t->attnos[0] - 1;
+				int64 v;
+
+				if (isnull[a])
+					break;
+				v = t->kernel == KERNEL_SUM_INT4 ? DatumGetInt32(values[a])
+												 : DatumGetInt16(values[a]);
+				if (lv->isnull)
+					lv->value = Int64GetDatum(v);
+				else
+					lv->value = Int64GetDatum(DatumGetInt64(lv->value) + v);
+				lv->isnull = false;
+				break;
+			}
+			case KERNEL_MAX_INT8:
+			{
+				STRICT_ARGUMENT();
+				if (DatumGetInt64(v) > DatumGetInt64(lv->value))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_MIN_INT8:
+			{
+				STRICT_ARGUMENT();
+				if (DatumGetInt64(v) < DatumGetInt64(lv->value))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_MAX_INT4:
+			{
+				STRICT_ARGUMENT();
+				if (DatumGetInt32(v) > DatumGetInt32(lv->value))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_MIN_INT4:
+			{
+				STRICT_ARGUMENT();
+				if (DatumGetInt32(v) < DatumGetInt32(lv->value))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_MAX_INT2:
+			{
+				STRICT_ARGUMENT();
+				if (DatumGetInt16(v) > DatumGetInt16(lv->value))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_MIN_INT2:
+			{
+				STRICT_ARGUMENT();
+				if (DatumGetInt16(v) < DatumGetInt16(lv->value))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_SUM_FLOAT8:
+			{
+				STRICT_ARGUMENT();
+				lv->value = Float8GetDatum(
+					float8_pl(DatumGetFloat8(lv->value), DatumGetFloat8(v)));
+				break;
+			}
+			case KERNEL_MAX_FLOAT8:
+			{
+				STRICT_ARGUMENT();
+				if (!float8_gt(DatumGetFloat8(lv->value), DatumGetFloat8(v)))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_MIN_FLOAT8:
+			{
+				STRICT_ARGUMENT();
+				if (!float8_lt(DatumGetFloat8(lv->value), DatumGetFloat8(v)))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_BOOL_AND:
+			{
+				STRICT_ARGUMENT();
+				if (!DatumGetBool(v))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_BOOL_OR:
+			{
+				STRICT_ARGUMENT();
+				if (DatumGetBool(v))
+					lv->value = v;
+				break;
+			}
+			case KERNEL_PAIR_INT4:
+			case KERNEL_PAIR_INT2:
+			{
+				LivePair *pair = LIVE(t, live, LivePair);
+				int a = t->attnos[0] - 1;
+
+				if (isnull[a])
+					break;
+				pair->count++;
+				pair->sum += t->kernel == KERNEL_PAIR_INT4
+								 ? DatumGetInt32(values[a])
+								 : DatumGetInt16(values[a]);
+				break;
+			}
+#ifdef HAVE_INT128
+			case KERNEL_INT128_INT8:
+			{
+				LiveInt128 *l = LIVE(t, live, LiveInt128);
+				int a = t->attnos[0] - 1;
+
+				l->isnull = false;
+				if (isnull[a])
+					break;
+				l->s.n++;
+				l->s.sum_x += DatumGetInt64(values[a]);
+				break;
+			}
+			case KERNEL_INT128_INT4:
+			case KERNEL_INT128_INT2:
+			{
+				LiveInt128 *l = LIVE(t, live, LiveInt128);
+				int a = t->attnos[0] - 1;
+				int64 v;
+
+				l->isnull = false;
+				if (isnull[a])
+					break;
+				v = t->kernel == KERNEL_INT128_INT4 ? DatumGetInt32(values[a])
+													: DatumGetInt16(values[a]);
+				l->s.n++;
+				l->s.sum_x += v;
+				l->s.sum_x2 += (int128) v * v;
+				break;
+			}
+#else
+			case KERNEL_INT128_INT8:
+			case KERNEL_INT128_INT4:
+			case KERNEL_INT128_INT2:
+				break;
+#endif
+			case KERNEL_ROWS:
+				rows_append(aggs, t, LIVE(t, live, LiveRows), cxt, input);
+				break;
+			case KERNEL_CALL:
+				for (int k = 0; k < t->ncall; k++)
+				{
+					int a = t->attnos[k] - 1;
+
+					t->fcinfo->args[k + 1].value = values[a];
+					t->fcinfo->args[k + 1].isnull = isnull[a];
+				}
+				aggs->advance->ecxt_per_tuple_memory = cxt;
+				call_transition(aggs, t, lv, aggs->advance);
+				if (unlikely(aggs->advance->ecxt_callbacks != NULL))
+					move_callbacks(aggs->advance, cxt);
+				break;
+		}
+	}
+}
+
+/* ---- save and load ---- */
+
+/* What is stored of a non-null by-reference or serialised state. */
+static void
+make_image(WeirAggs *aggs, Trans *t, LiveRef *ref, MemoryContext cxt)
+{
+	char *value = DatumGetPointer(ref->v.value);
+
+	if (t->rep == REP_SERIAL)
+	{
+		FunctionCallInfo fcinfo = t->pertrans->serialfn_fcinfo;
+		MemoryContext temp = aggs->temp->ecxt_per_tuple_memory;
+		MemoryContext old = MemoryContextSwitchTo(temp);
+		Datum bytes;
+
+		aggs->advance->ecxt_per_tuple_memory = cxt;
+		aggs->state->curaggcontext = aggs->advance;
+		aggs->state->curpertrans = t->pertrans;
+		aggs->state->curperagg = NULL;
+		fcinfo->args[0].value = ref->v.value;
+		fcinfo->args[0].isnull = false;
+		fcinfo->isnull = false;
+		bytes = FunctionCallInvoke(fcinfo);
+		if (fcinfo->isnull)
+			elog(ERROR, "serialization function %u returned null",
+				 t->pertrans->serialfn_oid);
+		MemoryContextSwitchTo(cxt);
+		ref->image = DatumGetPointer(datumCopy(bytes, false, -1));
+		ref->image_size = VARSIZE_ANY(ref->image);
+		MemoryContextSwitchTo(old);
+		aggs->state->curpertrans = NULL;
+		MemoryContextReset(temp);
+		return;
+	}
+
+	ref->image = value;
+	if (t->len == -1)
+	{
+		if (VARATT_IS_EXTERNAL(value))
+		{
+			MemoryContext old = MemoryContextSwitchTo(cxt);
+
+			ref->image = detoast_external_attr((struct varlena *) value);
+			MemoryContextSwitchTo(old);
+		}
+		ref->image_size = VARSIZE_ANY(ref->image);
+	}
+	else if (t->len == -2)
+		ref->image_size = strlen(value) + 1;
+	else
+		ref->image_size = t->len;
+}
+
+Size
+weir_aggs_save_size(WeirAggs *aggs, void *live, MemoryContext cxt)
+{
+	Size size = aggs->fixed_size;
+
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+
+		if (t->rep == REP_REF || t->rep == REP_SERIAL)
+		{
+			LiveRef *ref = LIVE(t, live, LiveRef);
+
+			if (ref->v.isnull)
+				continue;
+			make_image(aggs, t, ref, cxt);
+			if (t->fixed_size == 0)
+				size += sizeof(uint64) + MAXALIGN(ref->image_size);
+		}
+		else if (t->rep == REP_ROWS)
+		{
+			LiveRows *rows = LIVE(t, live, LiveRows);
+
+			if (t->is_distinct)
+				rows_unique(t, rows);
+			size += 2 * sizeof(uint64) + rows->used;
+		}
+	}
+	return size;
+}
+
+static inline void
+put_uint64(char **to, uint64 value)
+{
+	memcpy(*to, &value, sizeof(value));
+	*to += sizeof(value);
+}
+
+static void
+put_padded(char **to, const void *from, Size size)
+{
+	memcpy(*to, from, size);
+	memset(*to + size, 0, MAXALIGN(size) - size);
+	*to += MAXALIGN(size);
+}
+
+void
+weir_aggs_save(WeirAggs *aggs, void *live, char *dest)
+{
+	char *to = dest + aggs->fixed_size;
+
+	memset(dest, 0, aggs->fixed_size);
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+		LiveValue *lv = LIVE(t, live, LiveValue);
+		char *fixed = dest + t->fixed;
+		bool isnull = false;
+		bool no_value = false;
+
+		switch (t->rep)
+		{
+			case REP_VALUE:
+				isnull = lv->isnull;
+				no_value = lv->no_value;
+				if (!isnull)
+				{
+					uint64 v = lv->value;
+
+					memcpy(fixed, &v, sizeof(v));
+				}
+				break;
+			case REP_REF:
+			case REP_SERIAL:
+			{
+				LiveRef *ref = (LiveRef *) lv;
+
+				isnull = lv->isnull;
+				no_value = lv->no_value;
+				if (isnull)
+					break;
+				if (t->fixed_size > 0)
+					memcpy(fixed, ref->image, ref->image_size);
+				else
+				{
+					put_uint64(&to, ref->image_size);
+					put_padded(&to, ref->image, ref->image_size);
+				}
+				break;
+			}
+			case REP_PAIR:
+				memcpy(fixed, lv, sizeof(LivePair));
+				break;
+			case REP_INT128:
+#ifdef HAVE_INT128
+			{
+				LiveInt128 *l = (LiveInt128 *) lv;
+
+				isnull = l->isnull;
+				memcpy(fixed, &l->s, INT128_SIZE);
+			}
+#endif
+			break;
+			case REP_ROWS:
+			{
+				LiveRows *rows = (LiveRows *) lv;
+
+				put_uint64(&to, sizeof(uint64) + rows->used);
+				put_uint64(&to, rows->unique);
+				if (rows->used > 0)
+					memcpy(to, rows->data, rows->used);
+				to += rows->used;
+				break;
+			}
+		}
+		if (isnull)
+			dest[2 * i / 8] |= 1 << (2 * i % 8);
+		if (no_value)
+			dest[2 * i / 8] |= 2 << (2 * i % 8);
+	}
+}
+
+/* Where load and final are in saved bytes. */
+typedef struct Cursor
+{
+	const char *bytes;
+	const char *at; /* variable part */
+	const char *end;
+} Cursor;
+
+static void
+cursor_start(const WeirAggs *aggs, Cursor *c, const char *bytes, Size len)
+{
+	Ensure(len >= aggs->fixed_size && len == MAXALIGN(len),
+		   "saved aggregates have a wrong length");
+	c->bytes = bytes;
+	c->at = bytes + aggs->fixed_size;
+	c->end = bytes + len;
+}
+
+static void
+cursor_bits(const Cursor *c, int i, bool *isnull, bool *no_value)
+{
+	int bits = (unsigned char) c->bytes[2 * i / 8] >> (2 * i % 8);
+
+	*isnull = bits & 1;
+	*no_value = (bits & 2) != 0;
+}
+
+/* The next variable item. */
+static const char *
+cursor_next(Cursor *c, Size *size)
+{
+	const char *item = c->at + sizeof(uint64);
+	uint64 stored;
+
+	Ensure(c->end - c->at >= sizeof(uint64), "saved aggregates are truncated");
+	memcpy(&stored, c->at, sizeof(stored));
+	Ensure(stored <= c->end - item &&
+			   MAXALIGN(stored) <= (Size) (c->end - item),
+		   "saved aggregates are truncated");
+	*size = stored;
+	c->at = item + MAXALIGN(stored);
+	return item;
+}
+
+/* A by-reference or serialised value where it lies. */
+static const char *
+cursor_ref(Cursor *c, const Trans *t)
+{
+	Size size;
+	const char *item;
+
+	if (t->fixed_size > 0)
+		return c->bytes + t->fixed;
+	item = cursor_next(c, &size);
+	if (t->rep == REP_SERIAL || t->len == -1)
+		Ensure(size > 0 && VARSIZE_ANY(item) == size,
+			   "saved value of an aggregate has a wrong length");
+	else
+		Ensure(size > 0 && item[size - 1] == '\0',
+			   "saved value of an aggregate has a wrong length");
+	return item;
+}
+
+/* In the memory of econtext, which becomes the aggregate context. */
+static Datum
+deserialize(WeirAggs *aggs, Trans *t, const char *bytes, ExprContext *econtext)
+{
+	FunctionCallInfo fcinfo = t->pertrans->deserialfn_fcinfo;
+	MemoryContext old;
+	Datum value;
+
+	aggs->state->curaggcontext = econtext;
+	aggs->state->curpertrans = t->pertrans;
+	aggs->state->curperagg = NULL;
+	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	fcinfo->args[0].value = PointerGetDatum(bytes);
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = PointerGetDatum(NULL);
+	fcinfo->args[1].isnull = false;
+	fcinfo->isnull = false;
+	value = FunctionCallInvoke(fcinfo);
+	if (fcinfo->isnull)
+		elog(ERROR, "deserialization function %u returned null",
+			 t->pertrans->deserialfn_oid);
+	MemoryContextSwitchTo(old);
+	aggs->state->curpertrans = NULL;
+	return value;
+}
+
+void
+weir_aggs_load(WeirAggs *aggs, void *live, MemoryContext cxt, const char *bytes,
+			   Size len)
+{
+	Cursor c;
+
+	cursor_start(aggs, &c, bytes, len);
+	memset(live, 0, aggs->live_size);
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+		LiveValue *lv = LIVE(t, live, LiveValue);
+		const char *fixed = bytes + t->fixed;
+		bool isnull;
+		bool no_value;
+
+		cursor_bits(&c, i, &isnull, &no_value);
+		switch (t->rep)
+		{
+			case REP_VALUE:
+			{
+				uint64 v;
+
+				memcpy(&v, fixed, sizeof(v));
+				lv->value = v;
+				lv->isnull = isnull;
+				lv->no_value = no_value;
+				break;
+			}
+			case REP_REF:
+			case REP_SERIAL:
+				lv->isnull = isnull;
+				lv->no_value = no_value;
+				if (isnull)
+					break;
+				if (t->rep == REP_SERIAL)
+				{
+					aggs->advance->ecxt_per_tuple_memory = cxt;
+					lv->value =
+						deserialize(aggs, t, cursor_ref(&c, t), aggs->advance);
+					if (unlikely(aggs->advance->ecxt_callbacks != NULL))
+						move_callbacks(aggs->advance, cxt);
+				}
+				else
+				{
+					MemoryContext old = MemoryContextSwitchTo(cxt);
+
+					lv->value = datumCopy(PointerGetDatum(cursor_ref(&c, t)),
+										  false, t->len);
+					MemoryContextSwitchTo(old);
+				}
+				break;
+			case REP_PAIR:
+				memcpy(lv, fixed, sizeof(LivePair));
+				break;
+			case REP_INT128:
+#ifdef HAVE_INT128
+				memcpy(&((LiveInt128 *) lv)->s, fixed, INT128_SIZE);
+				((LiveInt128 *) lv)->isnull = isnull;
+#endif
+				break;
+			case REP_ROWS:
+			{
+				LiveRows *rows = (LiveRows *) lv;
+				Size size;
+				const char *item = cursor_next(&c, &size);
+				uint64 unique;
+
+				Ensure(size >= sizeof(uint64),
+					   "kept rows of an aggregate are truncated");
+				memcpy(&unique, item, sizeof(unique));
+				size -= sizeof(uint64);
+				Ensure(unique <= size,
+					   "kept rows of an aggregate are truncated");
+				if (size == 0)
+					break;
+				rows_room(rows, cxt, size + size / 8);
+				memcpy(rows->data, item + sizeof(uint64), size);
+				rows->used = size;
+				rows->unique = unique;
+				break;
+			}
+		}
+	}
+}
+
+char *
+weir_aggs_empty(WeirAggs *aggs, Size *len)
+{
+	void *live = palloc(weir_aggs_live_size(aggs));
+	char *bytes;
+
+	weir_aggs_start(aggs, live, CurrentMemoryContext);
+	*len = weir_aggs_save_size(aggs, live, CurrentMemoryContext);
+	bytes = palloc(*len);
+	weir_aggs_save(aggs, live, bytes);
+	return bytes;
+}
+
+/* ---- final ---- */
+
+typedef struct SortRow
+{
+	Datum *values;
+	bool *isnull;
+	uint64 number; /* in log order */
+} SortRow;
+
+static int
+compare_rows(const void *a, const void *b, void *arg)
+{
+	const SortRow *x = a;
+	const SortRow *y = b;
+	Trans *t = arg;
+
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < t->nsort; i++)
+	{
+		SortColumn *c = &t->sort[i];
+		int result;
+
+		result = ApplySortComparator(x->values[c->column], x->isnull[c->column],
+									 y->values[c->column], y->isnull[c->column],
+									 &c->ssup);
+		if (result != 0)
+			return result;
+	}
+	/* ties follow the log */
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+static bool
+rows_equal(Trans *t, const SortRow *x, const SortRow *y)
+{
+	for (int i = 0; i < t->nsort; i++)
+	{
+		SortColumn *c = &t->sort[i];
+
+		if (x->isnull[c->column] != y->isnull[c->column])
+			return false;
+		if (!x->isnull[c->column] &&
+			!DatumGetBool(FunctionCall2Coll(&c->equal, c->equal_collation,
+											x->values[c->column],
+											y->values[c->column])))
+			return false;
+	}
+	return true;
+}
+
+static void
+fold_row(WeirAggs *aggs, Trans *t, LiveValue *lv, const Datum *values,
+		 const bool *isnull)
+{
+	CHECK_FOR_INTERRUPTS();
+	for (int i = 0; i < t->ncall; i++)
+	{
+		t->fcinfo->args[i + 1].value = values[i];
+		t->fcinfo->args[i + 1].isnull = isnull[i];
+	}
+	call_transition(aggs, t, lv, aggs->final);
+}
+
+/* Run the aggregate over its kept rows. */
+static void
+fold_rows(WeirAggs *aggs, Trans *t, LiveValue *lv, const char *data, Size size)
+{
+	MemoryContext old = MemoryContextSwitchTo(aggs->work);
+	SortRow *rows;
+	Datum *values;
+	bool *isnull;
+	Size n = 0;
+	Size i = 0;
+
+	start_value(t, lv, aggs->final->ecxt_per_tuple_memory);
+	if (t->nsort == 0)
+	{
+		values = palloc(Max(t->nargs, 1) * sizeof(Datum));
+		isnull = palloc(Max(t->nargs, 1) * sizeof(bool));
+		for (Size off = 0; off < size;)
+		{
+			Size this = row_size(t, data + off, size - off);
+
+			row_deform(t, data + off, values, isnull);
+			fold_row(aggs, t, lv, values, isnull);
+			off += this;
+		}
+		MemoryContextSwitchTo(old);
+		return;
+	}
+
+	for (Size off = 0; off < size; off += row_size(t, data + off, size - off))
+		n++;
+	rows = MemoryContextAllocHuge(aggs->work, Max(n, 1) * sizeof(SortRow));
+	values = MemoryContextAllocHuge(aggs->work,
+									Max(n * t->nargs, 1) * sizeof(Datum));
+	isnull =
+		MemoryContextAllocHuge(aggs->work, Max(n * t->nargs, 1) * sizeof(bool));
+	for (Size off = 0; off < size; off += row_size(t, data + off, size - off))
+	{
+		rows[i].values = values + i * t->nargs;
+		rows[i].isnull = isnull + i * t->nargs;
+		rows[i].number = i;
+		row_deform(t, data + off, rows[i].values, rows[i].isnull);
+		i++;
+	}
+	qsort_arg(rows, n, sizeof(SortRow), compare_rows, t);
+	for (i = 0; i < n; i++)
+	{
+		if (t->is_distinct && i > 0)
+		{
+			/* against the last row passed on, as the server does */
+			if (rows_equal(t, &rows[i], &rows[i - 1]))
+			{
+				rows[i].values = rows[i - 1].values;
+				rows[i].isnull = rows[i - 1].isnull;
+				continue;
+			}
+		}
+		fold_row(aggs, t, lv, rows[i].values, rows[i].isnull);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The state of t as a Datum its final functions can take. */
+static void
+final_state(WeirAggs *aggs, int i, Cursor *c)
+{
+	Trans *t = &aggs->trans[i];
+	LiveValue *lv = &t->final.v;
+	const char *fixed = c->bytes + t->fixed;
+	MemoryContext memory = aggs->final->ecxt_per_tuple_memory;
+	MemoryContext old;
+
+	cursor_bits(c, i, &lv->isnull, &lv->no_value);
+	lv->value = (Datum) 0;
+	switch (t->rep)
+	{
+		case REP_VALUE:
+			if (!lv->isnull)
+			{
+				uint64 v;
+
+				memcpy(&v, fixed, sizeof(v));
+				lv->value = v;
+			}
+			break;
+		case REP_REF:
+			if (lv->isnull)
+				break;
+			lv->value = PointerGetDatum(cursor_ref(c, t));
+			if (!t->read_only)
+			{
+				old = MemoryContextSwitchTo(memory);
+				lv->value = datumCopy(lv->value, false, t->len);
+				MemoryContextSwitchTo(old);
+			}
+			break;
+		case REP_PAIR:
+			old = MemoryContextSwitchTo(memory);
+			lv->value = datumCopy(t->init, false, t->len);
+			MemoryContextSwitchTo(old);
+			memcpy(ARR_DATA_PTR((ArrayType *) DatumGetPointer(lv->value)),
+				   fixed, sizeof(LivePair));
+			break;
+		case REP_INT128:
+			if (lv->isnull)
+				break;
+			{
+				char *copy = MemoryContextAlloc(memory, INT128_SIZE + 16);
+
+				copy = (char *) TYPEALIGN(16, copy);
+				memcpy(copy, fixed, INT128_SIZE);
+				lv->value = PointerGetDatum(copy);
+			}
+			break;
+		case REP_SERIAL:
+			if (!lv->isnull)
+				lv->value = deserialize(aggs, t, cursor_ref(c, t), aggs->final);
+			break;
+		case REP_ROWS:
+		{
+			Size size;
+			const char *item = cursor_next(c, &size);
+
+			Ensure(size >= sizeof(uint64),
+				   "kept rows of an aggregate are truncated");
+			fold_rows(aggs, t, lv, item + sizeof(uint64),
+					  size - sizeof(uint64));
+			break;
+		}
+	}
+}
+
+static void
+final_value(WeirAggs *aggs, Agg1 *a, TupleTableSlot *keys, Datum *value,
+			bool *isnull)
+{
+	Trans *t = &aggs->trans[a->trans];
+	LiveValue *lv = &t->final.v;
+	FunctionCallInfo fcinfo = a->fcinfo;
+	bool any_null = lv->isnull;
+	Datum state;
+	int i = 1;
+	ListCell *lc;
+
+	state = t->byval
+				? lv->value
+				: MakeExpandedObjectReadOnly(lv->value, lv->isnull, t->len);
+	if (fcinfo == NULL)
+	{
+		*value = state;
+		*isnull = lv->isnull;
+		return;
+	}
+
+	if (a->direct != NIL)
+	{
+		aggs->direct->ecxt_scantuple = keys;
+		foreach(lc, a->direct)
+		{
+			fcinfo->args[i].value = ExecEvalExprSwitchContext(
+				lfirst(lc), aggs->direct, &fcinfo->args[i].isnull);
+			any_null |= fcinfo->args[i].isnull;
+			i++;
+		}
+	}
+	for (; i < fcinfo->nargs; i++)
+	{
+		fcinfo->args[i].value = (Datum) 0;
+		fcinfo->args[i].isnull = true;
+		any_null = true;
+	}
+	if (any_null && fcinfo->flinfo->fn_strict)
+	{
+		*value = (Datum) 0;
+		*isnull = true;
+		return;
+	}
+	aggs->state->curaggcontext = aggs->final;
+	aggs->state->curperagg = a->peragg;
+	fcinfo->args[0].value = state;
+	fcinfo->args[0].isnull = lv->isnull;
+	fcinfo->isnull = false;
+	*value = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	aggs->state->curperagg = NULL;
+}
+
+void
+weir_aggs_final(WeirAggs *aggs, const char *bytes, Size len,
+				TupleTableSlot *keys, Datum *values, bool *nulls)
+{
+	MemoryContext result_cxt = CurrentMemoryContext;
+	bool has_direct = false;
+	Cursor c;
+
+	/* left by an error: what they would end is gone with its transaction */
+	if (unlikely(aggs->final->ecxt_callbacks != NULL))
+		aggs->final->ecxt_callbacks = NULL;
+	aggs->state->curperagg = NULL;
+	aggs->state->curpertrans = NULL;
+	MemoryContextReset(aggs->final->ecxt_per_tuple_memory);
+	MemoryContextReset(aggs->work);
+
+	if ((uintptr_t) bytes % MAXIMUM_ALIGNOF != 0)
+		bytes = memcpy(MemoryContextAlloc(aggs->work, len), bytes, len);
+	cursor_start(aggs, &c, bytes, len);
+	for (int i = 0; i < aggs->ntrans; i++)
+		final_state(aggs, i, &c);
+
+	MemoryContextSwitchTo(aggs->work);
+	for (int i = 0; i < aggs->naggs; i++)
+	{
+		Agg1 *a = &aggs->aggs[i];
+
+		if (a->same >= 0)
+		{
+			values[i] = values[a->same];
+			nulls[i] = nulls[a->same];
+			continue;
+		}
+		if (a->direct != NIL)
+			has_direct = true;
+		final_value(aggs, a, keys, &values[i], &nulls[i]);
+		if (!a->result_byval && !nulls[i])
+		{
+			MemoryContextSwitchTo(result_cxt);
+			values[i] = datumCopy(values[i], false, a->result_len);
+			MemoryContextSwitchTo(aggs->work);
+		}
+	}
+	MemoryContextSwitchTo(result_cxt);
+	ReScanExprContext(aggs->final);
+	if (has_direct)
+		ResetExprContext(aggs->direct);
+	MemoryContextReset(aggs->work);
+}

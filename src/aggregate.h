@@ -1,0 +1,89 @@
+/*-------------------------------------------------------------------------
+ *
+ * aggregate.h
+ *	  The aggregates of one group: start, advance by an input row, save as
+ *	  bytes, load, finalise.  Calls the server's own transition and final
+ *	  functions row by row (bit-identical to the batch query), never combine
+ *	  functions.
+ *
+ * Representation of one transition state ("rep"):
+ *	FLAT	the transition type is not internal: the value itself
+ *	INT128	the int8_avg_accum family (sum(int8), avg(int8)): 48 flat bytes,
+ *			after a self-test of the server's struct; else SERIAL
+ *	SERIAL	internal with serialize and deserialize functions: its serial form
+ *	ROWS	internal without, or DISTINCT or ORDER BY in the aggregate, or an
+ *			ordered-set aggregate: the input rows, in log order; the aggregate
+ *			is run over them when finalised
+ * Aggregates with equal transition function, input and filter share a state
+ * (sum(x), avg(x)), as in the server.
+ *
+ * Saved bytes hold no pointer and no hash value, and have the same layout in
+ * shared memory and in checkpoints; weir_aggs_layout() describes it as text
+ * for the position row: it is compared before loading.
+ *
+ * All functions that run user code must be called inside weir_secure_enter.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_AGGREGATE_H
+#define WEIR_AGGREGATE_H
+
+#include "pg_weir.h"
+
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "nodes/pg_list.h"
+#include "nodes/primnodes.h"
+
+/*
+ * One Aggref of the view's query, with where its inputs are found in the rows
+ * of the input query.
+ */
+typedef struct WeirAggSpec
+{
+	Aggref	   *aggref;			/* as analysed; args' expressions unused */
+	int			nargs;			/* = list_length(aggref->args), resjunk sort
+								 * columns included */
+	AttrNumber *arg_attno;		/* column of the input row, 1-based, per arg */
+	AttrNumber	filter_attno;	/* boolean column, or 0 */
+} WeirAggSpec;
+
+typedef struct WeirAggs WeirAggs;
+
+/* specs: list of WeirAggSpec, in the order of the finalised columns.  econtext
+ * evaluates direct arguments of ordered-set aggregates over the key row
+ * (Vars of which have varno 1 and the key's number). */
+extern WeirAggs *weir_aggs_create(List *specs, EState *estate);
+extern void weir_aggs_free(WeirAggs *aggs);
+
+/* ereports 0A000 for what cannot be kept (none so far is known). */
+extern char *weir_aggs_layout(const WeirAggs *aggs);	/* palloc'd text */
+
+/*
+ * Live form: an opaque block of weir_aggs_live_size() bytes, MAXALIGNed, in a
+ * group of the batch-private cache.  By-reference values and internal states
+ * live in cxt, which is reset only with the whole cache.
+ */
+extern Size weir_aggs_live_size(const WeirAggs *aggs);
+extern void weir_aggs_start(WeirAggs *aggs, void *live, MemoryContext cxt);
+extern void weir_aggs_load(WeirAggs *aggs, void *live, MemoryContext cxt,
+						   const char *bytes, Size len);
+extern void weir_aggs_advance(WeirAggs *aggs, void *live, MemoryContext cxt,
+							  TupleTableSlot *input);	/* all values fetched */
+/* Two steps so that the caller can place the bytes: size (serialises SERIAL
+ * states into cxt-owned memory), then copy. */
+extern Size weir_aggs_save_size(WeirAggs *aggs, void *live, MemoryContext cxt);
+extern void weir_aggs_save(WeirAggs *aggs, void *live, char *dest);
+
+/*
+ * Finalise saved bytes into values/nulls (one per spec).  keys: the group's
+ * key row (for direct arguments).  Results live in the current context, which
+ * the caller resets; the bytes need only be good during the call.
+ */
+extern void weir_aggs_final(WeirAggs *aggs, const char *bytes, Size len,
+							TupleTableSlot *keys, Datum *values, bool *nulls);
+
+/* The saved form of a group that has seen no row (unwindowed, no GROUP BY). */
+extern char *weir_aggs_empty(WeirAggs *aggs, Size *len);
+
+#endif							/* WEIR_AGGREGATE_H */

@@ -1,0 +1,1166 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog.c
+ *	  Rows of the extension's tables, options of streams and views, <-> C
+ *	  structs.
+ *
+ * The tables are ordinary heap tables in schema weir, read and written here
+ * below SQL (systable scans, CatalogTuple*): a worker or a user's statement
+ * needs no rights on them and no search_path matters.  The columns are those
+ * of the install script, in its order; the enums below must follow it.
+ *
+ * Caches, all process-local:
+ *	- extension: schema, access methods and their handlers; dropped by any
+ *	  change of pg_am or pg_namespace;
+ *	- members: OIDs of our tables, indexes and the sequence; an element is
+ *	  dropped by a relcache message about it;
+ *	- stream_cache: parsed options per stream; an element is marked stale by a
+ *	  relcache message (an option change is a pg_class update).
+ * What is looked up while a message arrives is used once and not kept.
+ *
+ * Concurrency: a view's wish row is changed under ShareUpdateExclusiveLock or
+ * stronger on the view, its position row by whoever read the version it
+ * replaces (weir_catalog_position_put).  Deleting (DROP, REFRESH) happens
+ * under AccessExclusiveLock on the view, but does not rely on it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/reloptions.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/defrem.h"
+#include "commands/sequence.h"
+#include "executor/tuptable.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "catalog.h"
+#include "compat.h"
+#include "debug.h"
+
+#define WEIR_SCHEMA "weir"
+
+/* Columns of weir.view_wish */
+enum
+{
+	Anum_wish_view = 1,
+	Anum_wish_stream,
+	Anum_wish_wanted,
+	Anum_wish_generation,
+	Anum_wish_resumes,
+	Natts_wish = Anum_wish_resumes
+};
+
+/* Columns of weir.view_position */
+enum
+{
+	Anum_position_view = 1,
+	Anum_position_generation,
+	Anum_position_answering,
+	Anum_position_position,
+	Anum_position_watermark,
+	Anum_position_closed_before,
+	Anum_position_checkpoint_seq,
+	Anum_position_events_in,
+	Anum_position_late,
+	Anum_position_late_partial,
+	Anum_position_final_rows,
+	Anum_position_built,
+	Anum_position_failed_resumes,
+	Anum_position_sqlstate,
+	Anum_position_error,
+	Anum_position_format,
+	Anum_position_server_major,
+	Anum_position_layout,
+	Anum_position_checkpoint_at,
+	Anum_position_checkpoint_us,
+	Anum_position_checkpoint_bytes,
+	Natts_position = Anum_position_checkpoint_bytes
+};
+
+/* The first columns of weir.view_state and weir.view_pending */
+enum
+{
+	Anum_blob_view = 1,
+	Anum_blob_generation
+};
+
+/* Columns of weir.error_log */
+enum
+{
+	Anum_error_id = 1,
+	Anum_error_view,
+	Anum_error_stream,
+	Anum_error_event,
+	Anum_error_sqlstate,
+	Anum_error_message,
+	Anum_error_at,
+	Natts_error = Anum_error_at
+};
+
+/* The extension in this database; all InvalidOid: it is not installed. */
+static struct
+{
+	bool valid;
+	Oid schema;
+	Oid stream_am;
+	Oid stream_handler;
+	Oid continuous_am;
+	Oid continuous_handler;
+} extension;
+
+/* Counts invalidations, to see whether one came during a lookup. */
+static uint64 extension_changes = 0;
+static uint64 stream_changes = 0;
+
+static struct
+{
+	const char *name;
+	Oid oid;
+} members[] = {
+	{"view_wish", InvalidOid},
+	{"view_wish_pkey", InvalidOid},
+	{"view_wish_stream_idx", InvalidOid},
+	{"view_position", InvalidOid},
+	{"view_position_pkey", InvalidOid},
+	{"view_state", InvalidOid},
+	{"view_state_idx", InvalidOid},
+	{"view_pending", InvalidOid},
+	{"view_pending_idx", InvalidOid},
+	{"error_log", InvalidOid},
+	{"error_log_view_idx", InvalidOid},
+	{"error_log_id_seq", InvalidOid},
+};
+
+typedef struct StreamCacheEntry
+{
+	Oid relid; /* hash key */
+	bool valid;
+	WeirStreamOptions options;
+} StreamCacheEntry;
+
+static HTAB *stream_cache = NULL;
+static StreamCacheEntry *stream_last = NULL; /* found last; may be stale */
+
+
+/* ---- caches ---- */
+
+static void
+invalidate_extension(Datum arg, int cacheid, uint32 hashvalue)
+{
+	extension.valid = false;
+	extension_changes++;
+}
+
+static void
+invalidate_relation(Datum arg, Oid relid)
+{
+	stream_changes++;
+
+	for (int i = 0; i < lengthof(members); i++)
+	{
+		if (!OidIsValid(relid) || members[i].oid == relid)
+			members[i].oid = InvalidOid;
+	}
+
+	if (stream_cache == NULL)
+		return;
+	if (OidIsValid(relid))
+	{
+		StreamCacheEntry *entry;
+
+		entry = hash_search(stream_cache, &relid, HASH_FIND, NULL);
+		if (entry != NULL)
+			entry->valid = false;
+	}
+	else
+	{
+		HASH_SEQ_STATUS status;
+		StreamCacheEntry *entry;
+
+		hash_seq_init(&status, stream_cache);
+		while ((entry = hash_seq_search(&status)) != NULL)
+			entry->valid = false;
+	}
+}
+
+void
+weir_catalog_init(void)
+{
+	CacheRegisterSyscacheCallback(AMNAME, invalidate_extension, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACENAME, invalidate_extension,
+								  (Datum) 0);
+	CacheRegisterRelcacheCallback(invalidate_relation, (Datum) 0);
+}
+
+/*
+ * The access method of this name if its handler is in our schema; *handler is
+ * set.  Access methods are made by superusers only, so nobody can plant one.
+ */
+static Oid
+lookup_am(const char *name, Oid schema, Oid *handler)
+{
+	HeapTuple tuple = SearchSysCache1(AMNAME, CStringGetDatum(name));
+	Oid am = InvalidOid;
+
+	*handler = InvalidOid;
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	am = ((Form_pg_am) GETSTRUCT(tuple))->oid;
+	*handler = ((Form_pg_am) GETSTRUCT(tuple))->amhandler;
+	ReleaseSysCache(tuple);
+
+	if (get_func_namespace(*handler) != schema)
+	{
+		*handler = InvalidOid;
+		return InvalidOid;
+	}
+	return am;
+}
+
+/*
+ * Make "extension" true.  Outside a transaction nothing can be looked up and
+ * what was known last is used: callbacks at the end of a transaction may ask.
+ */
+static void
+know_extension(void)
+{
+	uint64 changes = extension_changes;
+	Oid schema;
+	Oid stream_am = InvalidOid;
+	Oid stream_handler = InvalidOid;
+	Oid continuous_am = InvalidOid;
+	Oid continuous_handler = InvalidOid;
+
+	if (likely(extension.valid) || !IsTransactionState())
+		return;
+
+	schema = get_namespace_oid(WEIR_SCHEMA, true);
+	if (OidIsValid(schema))
+	{
+		stream_am = lookup_am("stream", schema, &stream_handler);
+		continuous_am = lookup_am("continuous", schema, &continuous_handler);
+		if (!OidIsValid(stream_am))
+			schema = InvalidOid; /* somebody's schema of that name */
+	}
+
+	extension.schema = schema;
+	extension.stream_am = stream_am;
+	extension.stream_handler = stream_handler;
+	extension.continuous_am = continuous_am;
+	extension.continuous_handler = continuous_handler;
+	extension.valid = (changes == extension_changes);
+}
+
+Oid
+weir_catalog_schema(void)
+{
+	know_extension();
+	return extension.schema;
+}
+
+Oid
+weir_catalog_stream_am(void)
+{
+	know_extension();
+	return extension.stream_am;
+}
+
+Oid
+weir_catalog_continuous_am(void)
+{
+	know_extension();
+	return extension.continuous_am;
+}
+
+bool
+weir_catalog_is_stream(Relation rel)
+{
+	know_extension();
+	return OidIsValid(extension.stream_handler) &&
+		   rel->rd_amhandler == extension.stream_handler;
+}
+
+bool
+weir_catalog_is_continuous(Relation rel)
+{
+	know_extension();
+	return OidIsValid(extension.continuous_handler) &&
+		   rel->rd_amhandler == extension.continuous_handler &&
+		   rel->rd_rel->relkind == RELKIND_MATVIEW;
+}
+
+/* Has this relation this access method and, if given, this relkind? */
+static bool
+relation_has_am(Oid relid, Oid am, char relkind)
+{
+	HeapTuple tuple;
+	Form_pg_class form;
+	bool result;
+
+	if (!OidIsValid(am))
+		return false;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_class) GETSTRUCT(tuple);
+	result = form->relam == am && form->relkind == relkind;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+bool
+weir_catalog_is_stream_oid(Oid relid)
+{
+	return relation_has_am(relid, weir_catalog_stream_am(), RELKIND_RELATION);
+}
+
+bool
+weir_catalog_is_continuous_oid(Oid relid)
+{
+	return relation_has_am(relid, weir_catalog_continuous_am(),
+						   RELKIND_MATVIEW);
+}
+
+/* One of members[]; InvalidOid if it does not exist (any more). */
+static Oid
+find_member(const char *name)
+{
+	for (int i = 0; i < lengthof(members); i++)
+	{
+		Oid oid;
+
+		if (strcmp(members[i].name, name) != 0)
+			continue;
+		if (OidIsValid(members[i].oid))
+			return members[i].oid;
+		if (!OidIsValid(weir_catalog_schema()))
+			return InvalidOid;
+		oid = get_relname_relid(name, weir_catalog_schema());
+
+		/*
+		 * An invalidation during the lookup has cleared the element before
+		 * the lookup's own (newer) answer is stored.
+		 */
+		members[i].oid = oid;
+		return oid;
+	}
+	elog(ERROR, "unexpected member \"%s\" of extension pg_weir", name);
+	return InvalidOid; /* keep compiler quiet */
+}
+
+Oid
+weir_catalog_table(const char *name)
+{
+	Oid oid = find_member(name);
+
+	if (!OidIsValid(oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation \"%s.%s\" does not exist", WEIR_SCHEMA, name),
+				 errhint("Install the extension with CREATE EXTENSION "
+						 "pg_weir.")));
+	return oid;
+}
+
+
+/* ---- options: parsing ---- */
+
+static void
+option_error_context(void *arg)
+{
+	errcontext("option \"%s\"", (const char *) arg);
+}
+
+/*
+ * Is there a number in this interval text that names no unit?  Zero needs
+ * none.  Clock notation (1:30) and ISO 8601 (PT5S) have theirs built in.
+ */
+static bool
+lacks_unit(const char *text)
+{
+	const char *p = text;
+
+	while (*p != '\0')
+	{
+		bool zero = true;
+
+		if ((*p == 'P' || *p == 'p') && p == text)
+			return false;
+		if (!isdigit((unsigned char) *p) && *p != '.')
+		{
+			p++;
+			continue;
+		}
+		for (; isdigit((unsigned char) *p) || *p == '.'; p++)
+			zero = zero && (*p == '0' || *p == '.');
+		if (*p == ':')
+		{
+			while (isdigit((unsigned char) *p) || *p == ':' || *p == '.')
+				p++;
+			continue;
+		}
+		while (isspace((unsigned char) *p))
+			p++;
+		if (!isalpha((unsigned char) *p) && !zero)
+			return true;
+	}
+	return false;
+}
+
+int64
+weir_catalog_parse_duration(const char *what, const char *text, bool allow_off,
+							int64 off_value, bool allow_infinity)
+{
+	ErrorContextCallback context;
+	Interval *interval;
+	int64 days;
+	int64 result;
+
+	while (isspace((unsigned char) *text))
+		text++;
+	if (allow_off && pg_strcasecmp(text, "off") == 0)
+		return off_value;
+	if (allow_infinity && pg_strcasecmp(text, "infinity") == 0)
+		return PG_INT64_MAX;
+
+	if (lacks_unit(text))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" needs a unit", what),
+						errdetail("The value is \"%s\".", text),
+						errhint("Write for example '7 days' or '5 seconds'.")));
+
+	context.callback = option_error_context;
+	context.arg = unconstify(char *, what);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	interval = DatumGetIntervalP(
+		DirectFunctionCall3(interval_in, CStringGetDatum(text),
+							ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	error_context_stack = context.previous;
+
+	/* infinite intervals of newer servers have an extreme month, too */
+	if (interval->month != 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("option \"%s\" must be a duration of fixed length", what),
+			 errdetail("The value is \"%s\"; months and years differ in "
+					   "length.",
+					   text),
+			 errhint("Use days.")));
+	if (pg_mul_s64_overflow(interval->day, USECS_PER_DAY, &days) ||
+		pg_add_s64_overflow(days, interval->time, &result) ||
+		result == PG_INT64_MAX)
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("option \"%s\" is out of range", what),
+						errdetail("The value is \"%s\".", text)));
+	if (result < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" must not be negative", what),
+						errdetail("The value is \"%s\".", text)));
+	return result;
+}
+
+/* Bytes, with a unit or without one. */
+static int64
+parse_bytes(const char *what, const char *text)
+{
+	ErrorContextCallback context;
+	int64 result;
+
+	while (isspace((unsigned char) *text))
+		text++;
+	if (pg_strcasecmp(text, "off") == 0 || pg_strcasecmp(text, "infinity") == 0)
+		return PG_INT64_MAX;
+
+	context.callback = option_error_context;
+	context.arg = unconstify(char *, what);
+	context.previous = error_context_stack;
+	error_context_stack = &context;
+	result = DatumGetInt64(DirectFunctionCall1(
+		pg_size_bytes, PointerGetDatum(cstring_to_text(text))));
+	error_context_stack = context.previous;
+
+	if (result < 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" must not be negative", what),
+						errdetail("The value is \"%s\".", text)));
+	return result;
+}
+
+/* pg_class.reloptions as DefElems; NIL if there are none. */
+static List *
+stored_options(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Datum datum;
+	bool isnull;
+	List *result = NIL;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", relid)));
+	datum = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_reloptions, &isnull);
+	if (!isnull)
+		result = untransformRelOptions(datum);
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static const char *const stream_option_names[] = {
+	"event_time", "watermark_delay", "idle_timeout",
+	"max_future", "retention",		 "retention_size",
+};
+
+static const char *const view_option_names[] = {
+	"allowed_lateness", "late_table", "emit",
+	"retention",		"on_error",	  "settings",
+};
+
+bool
+weir_catalog_is_stream_option(const char *name)
+{
+	for (int i = 0; i < lengthof(stream_option_names); i++)
+		if (strcmp(stream_option_names[i], name) == 0)
+			return true;
+	return false;
+}
+
+bool
+weir_catalog_is_view_option(const char *name)
+{
+	for (int i = 0; i < lengthof(view_option_names); i++)
+		if (strcmp(view_option_names[i], name) == 0)
+			return true;
+	return false;
+}
+
+/* Find the event-time column, or raise saying why it cannot be one. */
+static void
+set_event_time(WeirStreamOptions *options, Relation rel, const char *column)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || strcmp(NameStr(att->attname), column) != 0)
+			continue;
+		if (att->atttypid != TIMESTAMPTZOID && att->atttypid != TIMESTAMPOID)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column \"%s\" of stream \"%s\" cannot be the event "
+						"time",
+						column, RelationGetRelationName(rel)),
+				 errdetail("Its type is %s.", format_type_be(att->atttypid)),
+				 errhint("Use a column of type timestamp with time zone.")));
+		if (att->attgenerated != '\0' &&
+			att->attgenerated != ATTRIBUTE_GENERATED_STORED)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("column \"%s\" of stream \"%s\" cannot be the event "
+						"time",
+						column, RelationGetRelationName(rel)),
+				 errdetail("It is a virtual generated column."),
+				 errhint("Make it a stored one.")));
+		options->event_attno = att->attnum;
+		options->event_is_timestamptz = att->atttypid == TIMESTAMPTZOID;
+		return;
+	}
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+					errmsg("column \"%s\" of stream \"%s\" does not exist",
+						   column, RelationGetRelationName(rel)),
+					errdetail("Option \"event_time\" names it.")));
+}
+
+static void
+parse_stream_options(Relation rel, WeirStreamOptions *options)
+{
+	ListCell *lc;
+
+	options->event_attno = 0;
+	options->event_is_timestamptz = false;
+	options->watermark_delay = USECS_PER_MINUTE;
+	options->idle_timeout = 0;
+	options->max_future = USECS_PER_DAY;
+	options->retention = PG_INT64_MAX;
+	options->retention_size = PG_INT64_MAX;
+
+	foreach(lc, stored_options(RelationGetRelid(rel)))
+	{
+		DefElem *def = lfirst_node(DefElem, lc);
+		const char *name = def->defname;
+		const char *value;
+
+		if (!weir_catalog_is_stream_option(name))
+			continue;
+		value = defGetString(def);
+		if (strcmp(name, "event_time") == 0)
+			set_event_time(options, rel, value);
+		else if (strcmp(name, "watermark_delay") == 0)
+			options->watermark_delay =
+				weir_catalog_parse_duration(name, value, false, 0, false);
+		else if (strcmp(name, "idle_timeout") == 0)
+			options->idle_timeout =
+				weir_catalog_parse_duration(name, value, true, 0, false);
+		else if (strcmp(name, "max_future") == 0)
+			options->max_future = weir_catalog_parse_duration(
+				name, value, true, PG_INT64_MAX, true);
+		else if (strcmp(name, "retention") == 0)
+			options->retention = weir_catalog_parse_duration(
+				name, value, true, PG_INT64_MAX, true);
+		else if (strcmp(name, "retention_size") == 0)
+			options->retention_size = parse_bytes(name, value);
+	}
+}
+
+const WeirStreamOptions *
+weir_catalog_stream_options(Relation rel)
+{
+	Oid relid = RelationGetRelid(rel);
+	StreamCacheEntry *entry = stream_last;
+	WeirStreamOptions options;
+	uint64 changes;
+	bool found;
+
+	if (likely(entry != NULL && entry->relid == relid && entry->valid))
+		return &entry->options;
+
+	if (stream_cache == NULL)
+	{
+		HASHCTL ctl;
+
+		ctl.keysize = sizeof(Oid);
+		ctl.entrysize = sizeof(StreamCacheEntry);
+		ctl.hcxt = CacheMemoryContext;
+		stream_cache = hash_create("weir stream options", 16, &ctl,
+								   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+
+	entry = hash_search(stream_cache, &relid, HASH_FIND, NULL);
+	if (entry == NULL || !entry->valid)
+	{
+		MemoryContext cxt;
+		MemoryContext old;
+
+		/* parsing leaves garbage, and the caller's context may live long */
+		cxt = AllocSetContextCreate(CurrentMemoryContext, "weir options",
+									ALLOCSET_SMALL_SIZES);
+		old = MemoryContextSwitchTo(cxt);
+		changes = stream_changes;
+		parse_stream_options(rel, &options);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
+
+		entry = hash_search(stream_cache, &relid, HASH_ENTER, &found);
+		entry->options = options;
+		entry->valid = (changes == stream_changes);
+	}
+	stream_last = entry;
+	return &entry->options;
+}
+
+WeirViewOptions *
+weir_catalog_view_options(Oid view)
+{
+	WeirViewOptions *options = palloc0(sizeof(WeirViewOptions));
+	ListCell *lc;
+
+	options->emit = WEIR_EMIT_LIVE;
+	options->on_error = WEIR_ON_ERROR_STOP;
+	options->retention = PG_INT64_MAX;
+
+	foreach(lc, stored_options(view))
+	{
+		DefElem *def = lfirst_node(DefElem, lc);
+		const char *name = def->defname;
+		const char *value;
+
+		if (!weir_catalog_is_view_option(name))
+			continue;
+		value = defGetString(def);
+		if (strcmp(name, "allowed_lateness") == 0)
+			options->allowed_lateness =
+				weir_catalog_parse_duration(name, value, false, 0, true);
+		else if (strcmp(name, "retention") == 0)
+			options->retention = weir_catalog_parse_duration(
+				name, value, true, PG_INT64_MAX, true);
+		else if (strcmp(name, "settings") == 0)
+			options->settings = pstrdup(value);
+		else if (strcmp(name, "emit") == 0)
+		{
+			if (pg_strcasecmp(value, "live") == 0)
+				options->emit = WEIR_EMIT_LIVE;
+			else if (pg_strcasecmp(value, "final") == 0)
+				options->emit = WEIR_EMIT_FINAL;
+			else
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("invalid value for option \"%s\": \"%s\"", name,
+								value),
+						 errhint("Use \"live\" or \"final\".")));
+		}
+		else if (strcmp(name, "on_error") == 0)
+		{
+			if (pg_strcasecmp(value, "stop") == 0)
+				options->on_error = WEIR_ON_ERROR_STOP;
+			else if (pg_strcasecmp(value, "skip") == 0)
+				options->on_error = WEIR_ON_ERROR_SKIP;
+			else
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("invalid value for option \"%s\": \"%s\"", name,
+								value),
+						 errhint("Use \"stop\" or \"skip\".")));
+		}
+	}
+	return options;
+}
+
+
+/* ---- rows: common ---- */
+
+static void
+key_oid(ScanKey key, AttrNumber attno, Oid value)
+{
+	ScanKeyInit(key, attno, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(value));
+}
+
+static void
+key_int8(ScanKey key, AttrNumber attno, int64 value)
+{
+	ScanKeyInit(key, attno, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum(value));
+}
+
+/*
+ * Delete every row that matches, whoever else is changing them: a row that
+ * was updated under us is looked for again.  A missing table (DROP EXTENSION
+ * took it first) has no rows.
+ */
+static void
+delete_rows(const char *table, const char *index, int nkeys, ScanKey keys)
+{
+	Oid table_oid = find_member(table);
+	Oid index_oid = find_member(index);
+	Relation rel;
+	bool again = true;
+
+	if (!OidIsValid(table_oid) || !OidIsValid(index_oid))
+		return;
+	rel = table_open(table_oid, RowExclusiveLock);
+	while (again)
+	{
+		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+		SysScanDesc scan;
+		HeapTuple tuple;
+
+		again = false;
+		scan = systable_beginscan(rel, index_oid, true, snapshot, nkeys, keys);
+		while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			TM_FailureData failure;
+			TM_Result result;
+
+			CHECK_FOR_INTERRUPTS();
+			result = table_tuple_delete(rel, &tuple->t_self,
+										GetCurrentCommandId(true), snapshot,
+										InvalidSnapshot, true, &failure, false);
+			if (result == TM_Updated)
+				again = true;
+			else if (result != TM_Ok && result != TM_Deleted &&
+					 result != TM_SelfModified)
+				elog(ERROR, "unexpected result %d of deleting from \"%s\"",
+					 (int) result, table);
+		}
+		systable_endscan(scan);
+		UnregisterSnapshot(snapshot);
+	}
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+
+/* ---- wishes ---- */
+
+static void
+wish_from_tuple(WeirWish *wish, HeapTuple tuple, TupleDesc desc)
+{
+	Datum values[Natts_wish];
+	bool nulls[Natts_wish];
+
+	heap_deform_tuple(tuple, desc, values, nulls);
+	wish->view = DatumGetObjectId(values[Anum_wish_view - 1]);
+	wish->stream = DatumGetObjectId(values[Anum_wish_stream - 1]);
+	wish->wanted = DatumGetChar(values[Anum_wish_wanted - 1]);
+	wish->generation = DatumGetInt64(values[Anum_wish_generation - 1]);
+	wish->resumes = DatumGetInt64(values[Anum_wish_resumes - 1]);
+}
+
+bool
+weir_catalog_wish_get(Oid view, WeirWish *wish)
+{
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+	bool found;
+
+	rel = table_open(weir_catalog_table("view_wish"), AccessShareLock);
+	key_oid(&key, Anum_wish_view, view);
+	scan = systable_beginscan(rel, weir_catalog_table("view_wish_pkey"), true,
+							  NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+		wish_from_tuple(wish, tuple, RelationGetDescr(rel));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+List *
+weir_catalog_wish_all(void)
+{
+	Relation rel;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	List *result = NIL;
+
+	rel = table_open(weir_catalog_table("view_wish"), AccessShareLock);
+	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		WeirWish *wish = palloc(sizeof(WeirWish));
+
+		wish_from_tuple(wish, tuple, RelationGetDescr(rel));
+		result = lappend(result, wish);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+List *
+weir_catalog_views_of_stream(Oid stream)
+{
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+	List *result = NIL;
+
+	rel = table_open(weir_catalog_table("view_wish"), AccessShareLock);
+	key_oid(&key, Anum_wish_stream, stream);
+	scan = systable_beginscan(rel, weir_catalog_table("view_wish_stream_idx"),
+							  true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		WeirWish wish;
+
+		wish_from_tuple(&wish, tuple, RelationGetDescr(rel));
+		result = lappend_oid(result, wish.view);
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+void
+weir_catalog_wish_put(const WeirWish *wish)
+{
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple old;
+	HeapTuple tuple;
+	Datum values[Natts_wish];
+	bool nulls[Natts_wish] = {false};
+
+	values[Anum_wish_view - 1] = ObjectIdGetDatum(wish->view);
+	values[Anum_wish_stream - 1] = ObjectIdGetDatum(wish->stream);
+	values[Anum_wish_wanted - 1] = CharGetDatum(wish->wanted);
+	values[Anum_wish_generation - 1] = Int64GetDatum(wish->generation);
+	values[Anum_wish_resumes - 1] = Int64GetDatum(wish->resumes);
+
+	rel = table_open(weir_catalog_table("view_wish"), RowExclusiveLock);
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	key_oid(&key, Anum_wish_view, wish->view);
+	scan = systable_beginscan(rel, weir_catalog_table("view_wish_pkey"), true,
+							  NULL, 1, &key);
+	old = systable_getnext(scan);
+	if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(rel, &old->t_self, tuple);
+	else
+		CatalogTupleInsert(rel, tuple);
+	systable_endscan(scan);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+weir_catalog_wish_delete(Oid view)
+{
+	ScanKeyData key;
+
+	key_oid(&key, Anum_wish_view, view);
+	delete_rows("view_wish", "view_wish_pkey", 1, &key);
+}
+
+
+/* ---- positions ---- */
+
+static char *
+text_or_null(Datum value, bool isnull)
+{
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+static void
+position_from_tuple(WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
+{
+	Datum v[Natts_position];
+	bool n[Natts_position];
+
+	heap_deform_tuple(tuple, desc, v, n);
+	row->view = DatumGetObjectId(v[Anum_position_view - 1]);
+	row->generation = DatumGetInt64(v[Anum_position_generation - 1]);
+	row->answering = DatumGetBool(v[Anum_position_answering - 1]);
+	row->position = (WeirPosition) DatumGetInt64(v[Anum_position_position - 1]);
+	row->watermark = DatumGetTimestampTz(v[Anum_position_watermark - 1]);
+	row->closed_before = DatumGetInt64(v[Anum_position_closed_before - 1]);
+	row->checkpoint_seq = DatumGetInt64(v[Anum_position_checkpoint_seq - 1]);
+	row->events_in = DatumGetInt64(v[Anum_position_events_in - 1]);
+	row->late = DatumGetInt64(v[Anum_position_late - 1]);
+	row->late_partial = DatumGetInt64(v[Anum_position_late_partial - 1]);
+	row->final_rows = DatumGetInt64(v[Anum_position_final_rows - 1]);
+	row->built = DatumGetBool(v[Anum_position_built - 1]);
+	row->failed_resumes = DatumGetInt64(v[Anum_position_failed_resumes - 1]);
+	row->sqlstate = text_or_null(v[Anum_position_sqlstate - 1],
+								 n[Anum_position_sqlstate - 1]);
+	row->error =
+		text_or_null(v[Anum_position_error - 1], n[Anum_position_error - 1]);
+	row->format = DatumGetInt32(v[Anum_position_format - 1]);
+	row->server_major = DatumGetInt32(v[Anum_position_server_major - 1]);
+	row->layout =
+		text_or_null(v[Anum_position_layout - 1], n[Anum_position_layout - 1]);
+	row->checkpoint_at =
+		DatumGetTimestampTz(v[Anum_position_checkpoint_at - 1]);
+	row->checkpoint_us = DatumGetInt64(v[Anum_position_checkpoint_us - 1]);
+	row->checkpoint_bytes =
+		DatumGetInt64(v[Anum_position_checkpoint_bytes - 1]);
+}
+
+static void
+put_text(Datum *value, bool *isnull, const char *text)
+{
+	*isnull = text == NULL;
+	*value = text == NULL ? (Datum) 0 : CStringGetTextDatum(text);
+}
+
+static HeapTuple
+position_to_tuple(const WeirPositionRow *row, TupleDesc desc)
+{
+	Datum v[Natts_position];
+	bool n[Natts_position] = {false};
+
+	v[Anum_position_view - 1] = ObjectIdGetDatum(row->view);
+	v[Anum_position_generation - 1] = Int64GetDatum(row->generation);
+	v[Anum_position_answering - 1] = BoolGetDatum(row->answering);
+	v[Anum_position_position - 1] = Int64GetDatum((int64) row->position);
+	v[Anum_position_watermark - 1] = TimestampTzGetDatum(row->watermark);
+	v[Anum_position_closed_before - 1] = Int64GetDatum(row->closed_before);
+	v[Anum_position_checkpoint_seq - 1] = Int64GetDatum(row->checkpoint_seq);
+	v[Anum_position_events_in - 1] = Int64GetDatum(row->events_in);
+	v[Anum_position_late - 1] = Int64GetDatum(row->late);
+	v[Anum_position_late_partial - 1] = Int64GetDatum(row->late_partial);
+	v[Anum_position_final_rows - 1] = Int64GetDatum(row->final_rows);
+	v[Anum_position_built - 1] = BoolGetDatum(row->built);
+	v[Anum_position_failed_resumes - 1] = Int64GetDatum(row->failed_resumes);
+	put_text(&v[Anum_position_sqlstate - 1], &n[Anum_position_sqlstate - 1],
+			 row->sqlstate);
+	put_text(&v[Anum_position_error - 1], &n[Anum_position_error - 1],
+			 row->error);
+	v[Anum_position_format - 1] = Int32GetDatum(row->format);
+	v[Anum_position_server_major - 1] = Int32GetDatum(row->server_major);
+	put_text(&v[Anum_position_layout - 1], &n[Anum_position_layout - 1],
+			 row->layout);
+	v[Anum_position_checkpoint_at - 1] =
+		TimestampTzGetDatum(row->checkpoint_at);
+	v[Anum_position_checkpoint_us - 1] = Int64GetDatum(row->checkpoint_us);
+	v[Anum_position_checkpoint_bytes - 1] =
+		Int64GetDatum(row->checkpoint_bytes);
+	return heap_form_tuple(desc, v, n);
+}
+
+bool
+weir_catalog_position_get(Oid view, int64 generation, Snapshot snap,
+						  WeirPositionRow *row, ItemPointer tid)
+{
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	int nkeys = 1;
+	HeapTuple tuple;
+	bool found = false;
+
+	rel = table_open(weir_catalog_table("view_position"), AccessShareLock);
+	key_oid(&keys[0], Anum_position_view, view);
+	if (generation >= 0)
+		key_int8(&keys[nkeys++], Anum_position_generation, generation);
+	scan = systable_beginscan(rel, weir_catalog_table("view_position_pkey"),
+							  true, snap, nkeys, keys);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		position_from_tuple(row, tuple, RelationGetDescr(rel));
+		found = generation >= 0 || row->answering;
+		if (found && tid != NULL)
+			*tid = tuple->t_self;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+/*
+ * Lock the version of (view, generation) at *tid.  False: it is not the
+ * newest any more, or somebody is replacing it right now.
+ *
+ * The version may have been vacuumed away and its line pointer reused, so the
+ * place is read with a snapshot first (which also keeps it from being pruned
+ * meanwhile), and what stands there must be ours: of the same view and
+ * generation, and not from a later checkpoint than the caller's.
+ */
+static bool
+lock_position(Relation rel, const WeirPositionRow *row, ItemPointer tid)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	bool ok = false;
+
+	if (table_tuple_fetch_row_version(rel, tid, snapshot, slot))
+	{
+		bool isnull;
+		TM_FailureData failure;
+
+		ok = DatumGetObjectId(slot_getattr(slot, Anum_position_view,
+										   &isnull)) == row->view &&
+			 DatumGetInt64(slot_getattr(slot, Anum_position_generation,
+										&isnull)) == row->generation &&
+			 DatumGetInt64(slot_getattr(slot, Anum_position_checkpoint_seq,
+										&isnull)) <= row->checkpoint_seq;
+		ok = ok && table_tuple_lock(rel, tid, snapshot, slot,
+									GetCurrentCommandId(true),
+									LockTupleNoKeyExclusive, LockWaitSkip, 0,
+									&failure) == TM_Ok;
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	UnregisterSnapshot(snapshot);
+	return ok;
+}
+
+bool
+weir_catalog_position_put(const WeirPositionRow *row, ItemPointer tid)
+{
+	Relation rel;
+	HeapTuple tuple;
+	bool ok = true;
+
+	rel = table_open(weir_catalog_table("view_position"), RowExclusiveLock);
+	if (ItemPointerIsValid(tid))
+		ok = lock_position(rel, row, tid);
+	if (ok)
+	{
+		tuple = position_to_tuple(row, RelationGetDescr(rel));
+		if (ItemPointerIsValid(tid))
+			CatalogTupleUpdate(rel, tid, tuple);
+		else
+			CatalogTupleInsert(rel, tuple);
+		*tid = tuple->t_self;
+		heap_freetuple(tuple);
+		CommandCounterIncrement();
+	}
+	table_close(rel, NoLock);
+	return ok;
+}
+
+void
+weir_catalog_forget_view(Oid view, int64 generation)
+{
+	ScanKeyData keys[2];
+	int nkeys = generation >= 0 ? 2 : 1;
+
+	key_oid(&keys[0], Anum_position_view, view);
+	key_int8(&keys[1], Anum_position_generation, generation);
+	delete_rows("view_position", "view_position_pkey", nkeys, keys);
+
+	key_oid(&keys[0], Anum_blob_view, view);
+	key_int8(&keys[1], Anum_blob_generation, generation);
+	delete_rows("view_state", "view_state_idx", nkeys, keys);
+	delete_rows("view_pending", "view_pending_idx", nkeys, keys);
+
+	/* errors are of a view, not of a generation */
+	if (generation < 0)
+	{
+		key_oid(&keys[0], Anum_error_view, view);
+		delete_rows("error_log", "error_log_view_idx", 1, keys);
+	}
+}
+
+
+/* ---- errors ---- */
+
+void
+weir_catalog_error_add(Oid view, Oid stream, const char *event_json,
+					   const char *sqlstate, const char *message)
+{
+	Relation rel;
+	HeapTuple tuple;
+	Datum values[Natts_error];
+	bool nulls[Natts_error] = {false};
+
+	rel = table_open(weir_catalog_table("error_log"), RowExclusiveLock);
+	values[Anum_error_id - 1] = Int64GetDatum(
+		nextval_internal(weir_catalog_table("error_log_id_seq"), false));
+	values[Anum_error_view - 1] = ObjectIdGetDatum(view);
+	values[Anum_error_stream - 1] = ObjectIdGetDatum(stream);
+	nulls[Anum_error_event - 1] = event_json == NULL;
+	values[Anum_error_event - 1] =
+		event_json == NULL
+			? (Datum) 0
+			: DirectFunctionCall1(jsonb_in, CStringGetDatum(event_json));
+	values[Anum_error_sqlstate - 1] = CStringGetTextDatum(sqlstate);
+	values[Anum_error_message - 1] = CStringGetTextDatum(message);
+	values[Anum_error_at - 1] = TimestampTzGetDatum(weir_now());
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}

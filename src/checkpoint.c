@@ -1,0 +1,725 @@
+/*-------------------------------------------------------------------------
+ *
+ * checkpoint.c
+ *	  State + log position saved as one; load it; replay starts there.
+ *
+ * Relies on: the caller is the only writer of the view's state; catalog.c
+ * updates exactly the version of the position row that was last read or
+ * written, so of two owners of a view one gives up.
+ *
+ * Guarantees: the final rows, the blobs and the position row of a checkpoint
+ * become visible together, and they are those of one publish.  A checkpoint
+ * that fails leaves nothing but the stamp of an aborted transaction.
+ *
+ * A row of weir.view_state is one blob:
+ *
+ *	view, generation
+ *	seq			number of the checkpoint that wrote it
+ *	max_pane	largest pane in it; when that is closed the whole blob is dead
+ *	ngroups
+ *	data		the bytes below, about 8 kB so that the row fills a page; a
+ *				single larger group makes a larger blob, which is toasted
+ *
+ * data, all integers in the byte order of the machine (as the server's own
+ * files), offsets from its first byte:
+ *
+ *	 0	uint32	magic, BLOB_MAGIC
+ *	 4	uint16	version, WEIR_BLOB_FORMAT
+ *	 6	uint16	zero
+ *	 8	int32	server major that wrote it (states are that server's)
+ *	12	uint32	OID of the view
+ *	16	int64	generation
+ *	24	int64	seq
+ *	32	uint32	ngroups
+ *	36	uint32	length of all
+ *	40	uint32	zero
+ *	44	uint32	CRC-32C of all other bytes
+ *	48	the groups, each: int64 pane, uint32 keylen, uint32 statelen, key,
+ *		state; key and state each padded with zeroes to 8 bytes
+ *
+ * A group may be in several blobs; the one with the largest seq counts.  Its
+ * key has the same bytes in all of them, because a group keeps the key it was
+ * made with.  Groups of panes up to closed_before do not count (they are in
+ * the heap), so that closing a pane need not touch its blobs.  When the blobs
+ * have grown to twice the live state, dead ones are deleted and, if that does
+ * not help, all groups are written again.
+ *
+ * The layout of the states (aggregate.c) and the server major are in the
+ * position row too, compared before anything is loaded.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "port/pg_crc32c.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "catalog.h"
+#include "checkpoint.h"
+#include "compat.h"
+#include "debug.h"
+
+#define BLOB_MAGIC 0x57424c42	/* "BLBW" on a little-endian machine */
+#define SERVER_MAJOR (PG_VERSION_NUM / 10000)
+
+/* Payload of a blob whose row fills a page and is not toasted. */
+#define BLOB_TARGET 7960
+
+/* Dead bytes below this are not worth a rewrite. */
+#define SLACK_BYTES (1024 * 1024)
+
+typedef struct BlobHeader
+{
+	uint32		magic;
+	uint16		version;
+	uint16		zero;
+	int32		server_major;
+	Oid			view;
+	int64		generation;
+	int64		seq;
+	uint32		ngroups;
+	uint32		length;
+	uint32		zero2;
+	uint32		crc;
+} BlobHeader;
+
+typedef struct BlobGroup
+{
+	int64		pane;
+	uint32		keylen;
+	uint32		statelen;
+} BlobGroup;
+
+StaticAssertDecl(sizeof(BlobHeader) == 48, "blob header has holes");
+StaticAssertDecl(sizeof(BlobGroup) == 16, "blob group has holes");
+
+enum
+{
+	Anum_state_view = 1,
+	Anum_state_generation,
+	Anum_state_seq,
+	Anum_state_max_pane,
+	Anum_state_ngroups,
+	Anum_state_data,
+	Natts_state = Anum_state_data
+};
+
+static uint32
+blob_crc(const char *blob, Size len)
+{
+	pg_crc32c	crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, blob, offsetof(BlobHeader, crc));
+	COMP_CRC32C(crc, blob + sizeof(BlobHeader), len - sizeof(BlobHeader));
+	FIN_CRC32C(crc);
+	return crc;
+}
+
+static const char *
+view_name(Oid view)
+{
+	const char *name = get_rel_name(view);
+
+	return name ? name : psprintf("%u", view);
+}
+
+
+/* ---------- writing ---------- */
+
+/*
+ * The blob being filled, and where it goes.
+ */
+typedef struct BlobWriter
+{
+	const WeirCheckpoint *c;
+	int64		seq;
+	Relation	rel;
+	CatalogIndexState indexes;
+	MemoryContext row_cxt;
+	char	   *buf;			/* MAXALIGNed */
+	Size		size;			/* allocated */
+	Size		used;
+	uint32		ngroups;
+	int64		max_pane;
+	int64		bytes;			/* of all blobs written */
+} BlobWriter;
+
+static void
+start_blob(BlobWriter *w)
+{
+	w->used = sizeof(BlobHeader);
+	w->ngroups = 0;
+	w->max_pane = PG_INT64_MIN;
+}
+
+static void
+write_blob(BlobWriter *w)
+{
+	BlobHeader *h = (BlobHeader *) w->buf;
+	Datum		values[Natts_state];
+	bool		nulls[Natts_state] = {false};
+	HeapTuple	tuple;
+	bytea	   *data;
+	MemoryContext old;
+
+	if (w->ngroups == 0)
+		return;
+	CHECK_FOR_INTERRUPTS();
+	MemSet(h, 0, sizeof(*h));
+	h->magic = BLOB_MAGIC;
+	h->version = WEIR_BLOB_FORMAT;
+	h->server_major = SERVER_MAJOR;
+	h->view = w->c->row.view;
+	h->generation = w->c->row.generation;
+	h->seq = w->seq;
+	h->ngroups = w->ngroups;
+	h->length = w->used;
+	h->crc = blob_crc(w->buf, w->used);
+
+	old = MemoryContextSwitchTo(w->row_cxt);
+	data = palloc(VARHDRSZ + w->used);
+	SET_VARSIZE(data, VARHDRSZ + w->used);
+	memcpy(VARDATA(data), w->buf, w->used);
+	values[Anum_state_view - 1] = ObjectIdGetDatum(h->view);
+	values[Anum_state_generation - 1] = Int64GetDatum(h->generation);
+	values[Anum_state_seq - 1] = Int64GetDatum(w->seq);
+	values[Anum_state_max_pane - 1] = Int64GetDatum(w->max_pane);
+	values[Anum_state_ngroups - 1] = Int32GetDatum((int32) w->ngroups);
+	values[Anum_state_data - 1] = PointerGetDatum(data);
+	tuple = heap_form_tuple(RelationGetDescr(w->rel), values, nulls);
+	CatalogTupleInsertWithInfo(w->rel, tuple, w->indexes);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(w->row_cxt);
+
+	w->bytes += w->used;
+	start_blob(w);
+}
+
+static void
+write_group(const WeirGroup *g, void *arg)
+{
+	BlobWriter *w = arg;
+	Size		need;
+	BlobGroup	head;
+	char	   *p;
+
+	need = sizeof(BlobGroup) + MAXALIGN(g->keylen) + MAXALIGN(g->statelen);
+	if (w->used + need > BLOB_TARGET)
+		write_blob(w);
+	if (w->used + need > MaxAllocSize - VARHDRSZ - BLCKSZ)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a group of continuous view \"%s\" is too large to be "
+						"checkpointed",
+						view_name(w->c->row.view)),
+				 errdetail("Its aggregate state has %zu bytes.",
+						   g->statelen)));
+	if (w->used + need > w->size)
+	{
+		w->size = w->used + need;
+		w->buf = repalloc(w->buf, w->size);
+	}
+
+	head.pane = g->pane;
+	head.keylen = g->keylen;
+	head.statelen = g->statelen;
+	p = w->buf + w->used;
+	memset(p, 0, need);
+	memcpy(p, &head, sizeof(head));
+	p += sizeof(head);
+	memcpy(p, g->key, g->keylen);
+	memcpy(p + MAXALIGN(g->keylen), g->state, g->statelen);
+	w->used += need;
+	w->ngroups++;
+	w->max_pane = Max(w->max_pane, g->pane);
+}
+
+static void
+blob_keys(ScanKey keys, Oid view, int64 generation)
+{
+	ScanKeyInit(&keys[0], Anum_state_view, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(view));
+	ScanKeyInit(&keys[1], Anum_state_generation, BTEqualStrategyNumber,
+				F_INT8EQ, Int64GetDatum(generation));
+}
+
+/* Bytes of the data column, without fetching it. */
+static Size
+blob_size(HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	Datum		data = heap_getattr(tuple, Anum_state_data, desc, &isnull);
+
+	return isnull ? 0 : toast_raw_datum_size(data) - VARHDRSZ;
+}
+
+/*
+ * Delete blobs of panes up to closed_before (all_of_them: of all panes).
+ * Returns the bytes that remain.
+ */
+static int64
+prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
+			bool all_of_them)
+{
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int64		remain = 0;
+
+	blob_keys(keys, view, generation);
+	scan = systable_beginscan(rel, weir_catalog_table("view_state_idx"), true,
+							  GetActiveSnapshot(), 2, keys);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		int64		max_pane;
+
+		CHECK_FOR_INTERRUPTS();
+		max_pane = DatumGetInt64(heap_getattr(tuple, Anum_state_max_pane,
+											  RelationGetDescr(rel), &isnull));
+		if (all_of_them ||
+			(closed_before != PG_INT64_MIN && max_pane <= closed_before))
+			CatalogTupleDelete(rel, &tuple->t_self);
+		else
+			remain += blob_size(tuple, RelationGetDescr(rel));
+	}
+	systable_endscan(scan);
+	return remain;
+}
+
+/* Of the panes that are final, those not in the heap yet. */
+static int
+closing_panes(const WeirCheckpoint *c, int64 final_before, int64 **ends)
+{
+	int			n;
+	int			kept = 0;
+
+	if (final_before == PG_INT64_MIN)
+		return 0;
+	n = weir_state_panes(c->state, final_before, ends);
+	for (int i = 0; i < n; i++)
+		if ((*ends)[i] > c->row.closed_before)
+			(*ends)[kept++] = (*ends)[i];
+	return kept;
+}
+
+bool
+weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
+{
+	WeirPositionRow row = c->row;
+	ItemPointerData tid = c->tid;
+	TimestampTz start = weir_now();
+	BlobWriter	w = {0};
+	Relation	view;
+	TransactionId xid;
+	TransactionId oldest;
+	uint64		version;
+	int64	   *ends = NULL;
+	int64		blob_bytes = c->blob_bytes;
+	int			n;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	/* DROP, ALTER and REFRESH hold more; they must not find a half of us */
+	if (!ConditionalLockRelationOid(row.view, AccessShareLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock continuous view \"%s\" for its "
+						"checkpoint",
+						view_name(row.view))));
+	view = try_relation_open(row.view, NoLock);
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("continuous view with OID %u does not exist any more",
+						row.view)));
+	oldest = row.answering ? GetOldestNonRemovableTransactionId(view) :
+							 ReadNextTransactionId();
+	relation_close(view, NoLock);
+	weir_state_sweep(c->state, oldest);
+
+	xid = GetTopTransactionId();
+	n = closing_panes(c, final_before, &ends);
+	row.checkpoint_seq++;
+	if (final_before != PG_INT64_MIN)
+		row.closed_before = Max(row.closed_before, final_before);
+	weir_debug_point("checkpoint-start");
+	if (n > 0)
+	{
+		/*
+		 * The stamp goes first: a reader either finds the panes unstamped in
+		 * its cut, or stamped by a transaction that its snapshot cannot see,
+		 * or its snapshot sees the rows in the heap.
+		 */
+		weir_state_stamp(c->state, final_before, xid);
+		weir_debug_point("checkpoint-stamped");
+		row.final_rows += c->close_panes(c->arg, ends, n, xid);
+		CommandCounterIncrement();
+	}
+	weir_debug_point("checkpoint-closed");
+
+	version = weir_state_version(c->state);
+	w.c = c;
+	w.seq = row.checkpoint_seq;
+	w.rel = table_open(weir_catalog_table("view_state"), RowExclusiveLock);
+	w.indexes = CatalogOpenIndexes(w.rel);
+	w.row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir blob",
+									  ALLOCSET_DEFAULT_SIZES);
+	w.size = BLCKSZ;
+	w.buf = palloc(w.size);
+	start_blob(&w);
+
+	if (blob_bytes < 0)
+		blob_bytes = prune_blobs(w.rel, row.view, row.generation,
+								 row.closed_before, false);
+	if (!c->full && blob_bytes > SLACK_BYTES)
+	{
+		int64		enough = SLACK_BYTES +
+							 2 * (int64) pg_atomic_read_u64(&c->v->state_bytes);
+
+		if (blob_bytes > enough)
+			blob_bytes = prune_blobs(w.rel, row.view, row.generation,
+									 row.closed_before, false);
+		if (blob_bytes > enough)
+			c->full = true;
+	}
+	if (c->full)
+		blob_bytes = prune_blobs(w.rel, row.view, row.generation,
+								 row.closed_before, true);
+	weir_state_walk(c->state, PG_INT64_MAX, !c->full, write_group, &w);
+	write_blob(&w);
+	blob_bytes += w.bytes;
+	CatalogCloseIndexes(w.indexes);
+	table_close(w.rel, NoLock);
+
+	if (c->also)
+		c->also(c->arg);
+
+	row.format = WEIR_BLOB_FORMAT;
+	row.server_major = SERVER_MAJOR;
+	row.layout = unconstify(char *, c->layout);
+	row.checkpoint_at = weir_now();
+	row.checkpoint_us = row.checkpoint_at - start;
+	row.checkpoint_bytes = w.bytes;
+	weir_debug_point("checkpoint-position");
+	if (!weir_catalog_position_put(&row, &tid))
+	{
+		AbortCurrentTransaction();
+		return false;
+	}
+	PopActiveSnapshot();
+	weir_debug_point("checkpoint-commit");
+	CommitTransactionCommand();
+	weir_debug_point("checkpoint-committed");
+
+	/* strings of row are the caller's or constants, as in c->row */
+	c->row = row;
+	c->tid = tid;
+	c->blob_bytes = blob_bytes;
+	c->full = false;
+	weir_state_mark_clean(c->state, version);
+	pg_atomic_write_u64(&c->v->final_rows, row.final_rows);
+	pg_atomic_write_u64(&c->v->checkpoint_us, row.checkpoint_us);
+	pg_atomic_write_u64(&c->v->checkpoint_bytes, row.checkpoint_bytes);
+	c->v->checkpoint_at = row.checkpoint_at;
+	if (n > 0)
+		weir_state_sweep(c->state, row.answering ?
+									   GetOldestNonRemovableTransactionId(NULL) :
+									   ReadNextTransactionId());
+	ereport(DEBUG1,
+			(errmsg_internal("checkpoint %lld of view %u generation %lld: "
+							 "%d panes closed, %lld bytes of state",
+							 (long long) row.checkpoint_seq, row.view,
+							 (long long) row.generation, n,
+							 (long long) w.bytes)));
+	return true;
+}
+
+
+/* ---------- reading ---------- */
+
+/* Groups seen so far, to skip older versions. */
+typedef struct SeenGroup
+{
+	const BlobGroup *head;		/* in a blob that stays in memory */
+	uint32		hash;
+	char		status;			/* simplehash's */
+} SeenGroup;
+
+static inline const char *
+group_key(const BlobGroup *g)
+{
+	return (const char *) (g + 1);
+}
+
+static inline bool
+same_group(const BlobGroup *a, const BlobGroup *b)
+{
+	return a->pane == b->pane && a->keylen == b->keylen &&
+		   memcmp(group_key(a), group_key(b), a->keylen) == 0;
+}
+
+#define SH_PREFIX seen
+#define SH_ELEMENT_TYPE SeenGroup
+#define SH_KEY_TYPE const BlobGroup *
+#define SH_KEY head
+#define SH_HASH_KEY(tb, key) \
+	hash_combine(hash_bytes((const unsigned char *) group_key(key), \
+							(int) (key)->keylen), \
+				 murmurhash32((uint32) ((uint64) (key)->pane ^ \
+										((uint64) (key)->pane >> 32))))
+#define SH_EQUAL(tb, a, b) same_group(a, b)
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DEFINE
+#define SH_DECLARE
+#include "lib/simplehash.h"
+
+/* What must fit before a blob's states are believed; layout NULL: unknown. */
+static void
+check_position_row(const WeirPositionRow *row, const char *layout)
+{
+	const char *found = NULL;
+
+	if (row->format != WEIR_BLOB_FORMAT)
+		found = psprintf("Format of its checkpoint is %d, this version of "
+						 "pg_weir reads %d.",
+						 row->format, WEIR_BLOB_FORMAT);
+	else if (row->server_major != SERVER_MAJOR)
+		found = psprintf("Its checkpoint was written by PostgreSQL %d.",
+						 row->server_major);
+	else if (layout && (row->layout == NULL || strcmp(row->layout, layout) != 0))
+		found = "Its aggregates are kept in another form than in its "
+				"checkpoint.";
+	if (found)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("checkpoint of continuous view \"%s\" cannot be read",
+						view_name(row->view)),
+				 errdetail_internal("%s", found),
+				 errhint("Rebuild it from its stream with REFRESH "
+						 "MATERIALIZED VIEW.")));
+}
+
+static void
+blob_is_damaged(const WeirPositionRow *row, int64 seq, const char *field)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("checkpoint of continuous view \"%s\" is damaged",
+					view_name(row->view)),
+			 errdetail("Blob with seq %lld of generation %lld has a wrong %s.",
+					   (long long) seq, (long long) row->generation, field),
+			 errhint("Rebuild it from its stream with REFRESH MATERIALIZED "
+					 "VIEW.")));
+}
+
+/* An aligned copy of the blob in the current context, checked. */
+static const char *
+checked_blob(const WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
+{
+	bool		isnull;
+	int64		seq;
+	struct varlena *data;
+	Size		len;
+	char	   *blob;
+	BlobHeader *h;
+
+	seq = DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
+	data = PG_DETOAST_DATUM_PACKED(
+		heap_getattr(tuple, Anum_state_data, desc, &isnull));
+	len = VARSIZE_ANY_EXHDR(data);
+	if (len < sizeof(BlobHeader))
+		blob_is_damaged(row, seq, "length");
+	blob = palloc(len);
+	memcpy(blob, VARDATA_ANY(data), len);
+	h = (BlobHeader *) blob;
+	if (h->magic != BLOB_MAGIC)
+		blob_is_damaged(row, seq, "magic number");
+	if (h->version != WEIR_BLOB_FORMAT)
+		blob_is_damaged(row, seq, "version");
+	if (h->length != len)
+		blob_is_damaged(row, seq, "length");
+	if (h->crc != blob_crc(blob, len))
+		blob_is_damaged(row, seq, "checksum");
+	if (h->server_major != row->server_major)
+		blob_is_damaged(row, seq, "server version");
+	if (h->view != row->view || h->generation != row->generation ||
+		h->seq != seq)
+		blob_is_damaged(row, seq, "owner");
+	return blob;
+}
+
+/* The group at *offset, and step over it. */
+static const BlobGroup *
+next_group(const WeirPositionRow *row, const char *blob, Size *offset)
+{
+	const BlobHeader *h = (const BlobHeader *) blob;
+	const BlobGroup *g = (const BlobGroup *) (blob + *offset);
+	Size		need;
+
+	if (h->length - *offset < sizeof(BlobGroup))
+		blob_is_damaged(row, h->seq, "number of groups");
+	need = sizeof(BlobGroup) + MAXALIGN((Size) g->keylen) +
+		   MAXALIGN((Size) g->statelen);
+	if (h->length - *offset < need)
+		blob_is_damaged(row, h->seq, "group length");
+	*offset += need;
+	return g;
+}
+
+/*
+ * Call back with each group of the row's generation once, in its newest
+ * version.  The bytes stay in the current context.
+ */
+static void
+read_blobs(const WeirPositionRow *row, Snapshot snapshot,
+		   WeirGroupCallback callback, void *arg)
+{
+	Relation	rel;
+	Relation	index;
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	struct seen_hash *seen;
+
+	rel = table_open(weir_catalog_table("view_state"), AccessShareLock);
+	index = index_open(weir_catalog_table("view_state_idx"), AccessShareLock);
+	seen = seen_create(CurrentMemoryContext, 1024, NULL);
+	blob_keys(keys, row->view, row->generation);
+	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+
+	/* newest first: what comes later of a group is older */
+	while (HeapTupleIsValid(
+		tuple = systable_getnext_ordered(scan, BackwardScanDirection)))
+	{
+		const char *blob;
+		const BlobHeader *h;
+		Size		offset = sizeof(BlobHeader);
+
+		CHECK_FOR_INTERRUPTS();
+		blob = checked_blob(row, tuple, RelationGetDescr(rel));
+		h = (const BlobHeader *) blob;
+		for (uint32 i = 0; i < h->ngroups; i++)
+		{
+			const BlobGroup *b = next_group(row, blob, &offset);
+			WeirGroup	g = {0};
+			bool		found;
+
+			if (row->closed_before != PG_INT64_MIN &&
+				b->pane <= row->closed_before)
+				continue;
+			(void) seen_insert(seen, b, &found);
+			if (found)
+				continue;
+			g.pane = b->pane;
+			g.keylen = b->keylen;
+			g.statelen = b->statelen;
+			g.key = group_key(b);
+			g.state = g.key + MAXALIGN((Size) b->keylen);
+			callback(&g, arg);
+		}
+		if (offset != h->length)
+			blob_is_damaged(row, h->seq, "number of groups");
+	}
+	systable_endscan_ordered(scan);
+	seen_destroy(seen);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+}
+
+typedef struct Loading
+{
+	WeirRehash	rehash;
+	void	   *arg;
+	WeirPut    *puts;
+	Size		n;
+	Size		size;
+} Loading;
+
+static void
+load_group(const WeirGroup *g, void *arg)
+{
+	Loading    *l = arg;
+	WeirPut    *put;
+
+	if (l->n == l->size)
+	{
+		l->size *= 2;
+		l->puts = repalloc_huge(l->puts, l->size * sizeof(WeirPut));
+	}
+	put = &l->puts[l->n++];
+	MemSet(put, 0, sizeof(*put));
+	put->group = *g;
+	put->group.hash = l->rehash(g->key, g->keylen, l->arg);
+	put->ref = InvalidDsaPointer;
+}
+
+/*
+ * Everything goes in by one publish, so that no cut can hold a part of it.
+ */
+void
+weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
+					 const char *layout, WeirRehash rehash, void *arg)
+{
+	MemoryContext cxt;
+	MemoryContext old;
+	Loading		l = {0};
+	Snapshot	snapshot;
+	uint64		version;
+
+	check_position_row(row, layout);
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir load",
+								ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	l.rehash = rehash;
+	l.arg = arg;
+	l.size = 1024;
+	l.puts = palloc(l.size * sizeof(WeirPut));
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	read_blobs(row, snapshot, load_group, &l);
+	UnregisterSnapshot(snapshot);
+	Ensure(l.n <= PG_INT32_MAX, "too many groups in a checkpoint");
+	weir_state_reserve(state, l.puts, (int) l.n);
+	weir_state_publish(state, l.puts, (int) l.n, row->position,
+					   row->watermark);
+	version = weir_state_version(state);
+	weir_state_mark_clean(state, version);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+bool
+weir_checkpoint_read(Oid view, Snapshot snapshot, WeirGroupCallback callback,
+					 void *arg, WeirPosition *position, TimestampTz *watermark)
+{
+	WeirPositionRow row;
+
+	if (!weir_catalog_position_get(view, -1, snapshot, &row, NULL))
+		return false;
+	check_position_row(&row, NULL);
+	read_blobs(&row, snapshot, callback, arg);
+	*position = row.position;
+	*watermark = row.watermark;
+	return true;
+}

@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * checkpoint.h
+ *	  State + log position saved as one; load it; replay starts there.  The
+ *	  blob format, byte by byte, is in the head of checkpoint.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_CHECKPOINT_H
+#define WEIR_CHECKPOINT_H
+
+#include "pg_weir.h"
+
+#include "catalog.h"
+#include "state.h"
+
+/*
+ * What a checkpoint of one view needs.  The callbacks reach up to flow.c.
+ */
+typedef struct WeirCheckpoint
+{
+	WeirViewShared *v;
+	WeirState  *state;
+	WeirPositionRow row;		/* last read or written; updated here */
+	ItemPointerData tid;		/* of that version */
+	const char *layout;			/* weir_aggs_layout */
+	bool		full;			/* rewrite all blobs, not only dirty groups */
+	int64		blob_bytes;		/* in weir.view_state for this generation;
+								 * -1: not known yet.  Kept by the run */
+
+	/* Put the final rows of these panes where they belong (v's heap with its
+	 * indexes, or view_pending for a rebuild), as the owner.  Returns rows. */
+	int64		(*close_panes) (void *arg, int64 *ends, int n,
+								TransactionId xid);
+	/* Other rows that belong into this transaction; may be NULL. */
+	void		(*also) (void *arg);
+	void	   *arg;
+} WeirCheckpoint;
+
+/*
+ * One checkpoint in a top-level transaction of its own (none may be open):
+ * stamp closing panes, insert their rows, write dirty groups as blobs, drop
+ * blobs of closed panes, write the position row, commit, mark clean, sweep.
+ * final_before: panes with end <= this close.  Raises on failure with the
+ * transaction open (the caller aborts; the stamp of an aborted xid is
+ * harmless).  False: another owner wrote the position row; give up the view.
+ */
+extern bool weir_checkpoint_run(WeirCheckpoint *c, int64 final_before);
+
+/* Format of the blobs this code writes: WeirPositionRow.format. */
+#define WEIR_BLOB_FORMAT 1
+
+/*
+ * Load the blobs of (view, generation) into an empty state.  rehash: recompute
+ * the hash of a key (as the owner).  Checks format, major, layout, crc of
+ * every blob: 0A000/XX001 naming view, blob and field; hint: REFRESH.
+ */
+typedef uint32 (*WeirRehash) (const char *key, Size keylen, void *arg);
+extern void weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
+								 const char *layout, WeirRehash rehash,
+								 void *arg);
+
+/*
+ * Read the blobs of the answering generation visible to a snapshot, newest
+ * version of each group once, closed panes left out: the live part of a view
+ * whose state is not in memory.  Groups are told apart by key bytes.
+ * hash is 0 in *g.  False: the view has no position row yet.
+ */
+extern bool weir_checkpoint_read(Oid view, Snapshot snapshot,
+								 WeirGroupCallback callback, void *arg,
+								 WeirPosition *position,
+								 TimestampTz *watermark);
+
+#endif							/* WEIR_CHECKPOINT_H */

@@ -1,0 +1,52 @@
+/*-------------------------------------------------------------------------
+ *
+ * debug.h
+ *	  Ensure(), debug points, and the one function that reads the clock.
+ *
+ * Debug points exist only in a DEBUG=1 build.  The superuser setting
+ * weir.debug_points holds a list "name=action[@N], ...": at the N-th hit
+ * (default every hit) of the point in a process the action happens: error,
+ * fatal, kill (SIGKILL to self), wait (block on the advisory lock
+ * (1465207378, hashtext(name)) in share mode, so a test that holds that lock
+ * in exclusive mode stops the process there; interrupts are served).
+ * A point may stand only where raising is allowed, unless it is named
+ * weir_debug_point_critical(), which honours only "kill".
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_DEBUG_H
+#define WEIR_DEBUG_H
+
+#include "pg_weir.h"
+
+#include "utils/timestamp.h"
+
+/*
+ * Data read from disk or shared memory must be so; unlike Assert this is
+ * checked in every build, because such data is never to be trusted.
+ */
+#define Ensure(cond, ...) \
+	do { \
+		if (unlikely(!(cond))) \
+			ereport(ERROR, \
+					(errcode(ERRCODE_DATA_CORRUPTED), \
+					 errmsg_internal(__VA_ARGS__), \
+					 errdetail_internal("Check \"%s\" failed.", #cond))); \
+	} while (0)
+
+#ifdef WEIR_DEBUG
+extern void weir_debug_point(const char *name);
+extern void weir_debug_point_critical(const char *name);
+#else
+#define weir_debug_point(name) ((void) 0)
+#define weir_debug_point_critical(name) ((void) 0)
+#endif
+
+/* The only reader of the clock in the tree. */
+static inline TimestampTz
+weir_now(void)
+{
+	return GetCurrentTimestamp();
+}
+
+#endif							/* WEIR_DEBUG_H */

@@ -1,0 +1,969 @@
+/*-------------------------------------------------------------------------
+ *
+ * flow.c
+ *	  One running continuous query in a worker: run the input plan over a
+ *	  slice, fold its rows into the groups they touch, publish; write final
+ *	  windows; swap a rebuild in.
+ *
+ * Relies on: one flow a (view, generation) in the whole server (claim below);
+ * the worker sets the slice, holds the stream's lock, has an active snapshot
+ * and wraps each call that runs user code into a subtransaction.
+ *
+ * Guarantees: shared state changes only in weir_flow_publish, there by one
+ * call that neither allocates nor raises; so whatever user code raises, at any
+ * row, a batch is applied whole or not at all.
+ *
+ * A batch:  begin -> slice* -> publish
+ *					   \-> discard (after any error)
+ *
+ * The cache: open addressing, keyed by (pane, hash, key).  A group that a batch
+ * touches first is loaded from the shared state (or started), then advanced row
+ * by row in private memory ("weir batch", reset by the next begin), and saved
+ * as bytes at publish.  Pointers into the shared state stay good meanwhile,
+ * since nobody but this flow publishes to it.  Rows are gathered ROW_BUFFER at
+ * a time so that the memory of bucket, cached group and shared group is
+ * fetched for all of them at once (engine.md D6).
+ *
+ * XXX The cache is bounded by the batch, which the worker ends after some 64 k
+ * rows; but a transaction is never cut, so one that touches more groups than
+ * fit into memory makes the worker as large as its groups.
+ *
+ * The plan lives in its own context ("weir plan") and is made again at the
+ * next begin when anything it depends on has changed: the view, its stream,
+ * plain views, functions, types, roles' rights.  Rights are checked each time.
+ *
+ * Ownership: v->worker_pid is set by the process that has the flow open, under
+ * directory_lock.  A pid that is not in workers[] any more is dead (it leaves
+ * after its transaction has been aborted), and is replaced.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_class.h"
+#include "commands/cluster.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
+#include "lib/ilist.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "tcop/dest.h"
+#include "utils/datum.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "aggregate.h"
+#include "checkpoint.h"
+#include "compat.h"
+#include "debug.h"
+#include "flow.h"
+#include "secure.h"
+
+#define ROW_BUFFER 64
+#define MIN_BUCKETS 1024
+
+/* A group in the cache; the live aggregates follow, MAXALIGNed. */
+typedef struct CachedGroup
+{
+	int64		pane;
+	uint32		hash;
+	Size		keylen;
+	const char *key;			/* in shared state, or in the cache's memory */
+	dsa_pointer ref;			/* in shared state; invalid: new */
+} CachedGroup;
+
+#define LIVE_OFFSET MAXALIGN(sizeof(CachedGroup))
+#define group_live(g) ((void *) ((char *) (g) + LIVE_OFFSET))
+
+typedef struct Bucket
+{
+	CachedGroup *group;			/* NULL: free */
+	uint32		hash;
+} Bucket;
+
+/* An event that on_error = skip gave up on. */
+typedef struct SkippedEvent
+{
+	char	   *json;
+	char	   *sqlstate;
+	char	   *message;
+} SkippedEvent;
+
+typedef struct WeirFlowPrivate
+{
+	dlist_node	node;			/* in open_flows */
+	WeirFlow   *flow;
+	bool		stale;			/* plan again at the next begin */
+
+	/* made with the plan, in plan_cxt */
+	MemoryContext plan_cxt;
+	EState	   *estate;
+	WeirAggs   *aggs;
+	WeirKeys   *keys;
+	Size		live_size;
+	int		   *byref;			/* 0-based input columns by reference */
+	int			nbyref;
+	int16	   *typlen;			/* of those */
+
+	/* rows gathered */
+	MemoryContext row_cxt;		/* their by-reference values; garbage of keys */
+	TupleTableSlot *rows[ROW_BUFFER];
+	int64		panes[ROW_BUFFER];
+	uint32		hashes[ROW_BUFFER];
+	int			nrows;
+
+	/* the cache */
+	MemoryContext batch_cxt;
+	Bucket	   *buckets;
+	uint32		nbuckets;		/* power of two */
+	uint32		ngroups;
+	bool		started;		/* begin was called */
+
+	/* of the batch */
+	uint64		late;
+	const int  *at_chunk;
+	const TimestampTz *watermarks;
+	int64		memo_key;		/* window key -> end, of the last row */
+	int64		memo_end;
+	bool		memo_valid;
+
+	/* durable side */
+	WeirCheckpoint checkpoint;
+	char	   *layout;
+	List	   *errors;			/* SkippedEvent: published, not yet written */
+	List	   *batch_errors;	/* of the batch */
+	bool		dirty;
+} WeirFlowPrivate;
+
+typedef struct FoldReceiver
+{
+	DestReceiver pub;
+	WeirFlow   *flow;
+} FoldReceiver;
+
+static dlist_head open_flows = DLIST_STATIC_INIT(open_flows);
+
+/* A swap under way in the current transaction. */
+static struct
+{
+	WeirViewShared *from;		/* may be NULL */
+	WeirViewShared *to;			/* NULL: no swap */
+} swap_at_commit;
+
+
+/* ---------- the plan ---------- */
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	dlist_iter	iter;
+
+	dlist_foreach (iter, &open_flows)
+	{
+		WeirFlowPrivate *p = dlist_container(WeirFlowPrivate, node, iter.cur);
+		WeirFlow   *flow = p->flow;
+
+		if (relid == InvalidOid || relid == flow->view ||
+			(flow->plan && relid == flow->plan->stream) ||
+			(flow->input_plan &&
+			 list_member_oid(flow->input_plan->relationOids, relid)))
+			p->stale = true;
+	}
+}
+
+static void
+syscache_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	dlist_iter	iter;
+
+	dlist_foreach (iter, &open_flows)
+		dlist_container(WeirFlowPrivate, node, iter.cur)->stale = true;
+}
+
+/*
+ * Before the locks of the swap's transaction go, so that whoever gets v next
+ * finds the generation that belongs to its new heap.
+ */
+static void
+end_swap(XactEvent event, void *arg)
+{
+	if (swap_at_commit.to == NULL)
+		return;
+	if (event == XACT_EVENT_COMMIT)
+	{
+		LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+		if (swap_at_commit.from)
+			swap_at_commit.from->answering = false;
+		swap_at_commit.to->answering = true;
+		LWLockRelease(&weir_shared->directory_lock);
+	}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		swap_at_commit.from = swap_at_commit.to = NULL;
+}
+
+static void
+register_callbacks(void)
+{
+	static bool done = false;
+
+	if (done)
+		return;
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, syscache_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, syscache_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(OPEROID, syscache_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHOID, syscache_changed, (Datum) 0);
+	RegisterXactCallback(end_swap, NULL);
+	done = true;
+}
+
+/*
+ * Lock the view against DROP and ALTER, without waiting, and find its owner.
+ */
+static Oid
+lock_view(Oid view, LOCKMODE mode)
+{
+	HeapTuple	tuple;
+	Oid			owner;
+
+	if (!ConditionalLockRelationOid(view, mode))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock continuous view \"%s\"",
+						get_rel_name(view))));
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(view));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("continuous view with OID %u does not exist any more",
+						view)));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+static void
+find_byref_columns(WeirFlowPrivate *p, TupleDesc desc)
+{
+	p->byref = palloc(desc->natts * sizeof(int));
+	p->typlen = palloc(desc->natts * sizeof(int16));
+	p->nbyref = 0;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attbyval)
+			continue;
+		p->byref[p->nbyref] = i;
+		p->typlen[p->nbyref++] = att->attlen;
+	}
+}
+
+/*
+ * Analyse and plan as the owner; replaces the former plan only when all went
+ * well.  Everything that hangs on the plan is made anew with it.
+ */
+static void
+make_plan(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+	MemoryContext cxt;
+	MemoryContext old;
+	WeirSecure	secure;
+	Oid			owner;
+	WeirViewOptions *options;
+	WeirViewPlan *plan;
+	PlannedStmt *input_plan;
+	WeirAggs   *aggs;
+	WeirKeys   *keys;
+	EState	   *estate;
+	char	   *layout;
+	TupleDesc	desc;
+
+	p->stale = false;			/* a change from now on sets it again */
+	owner = lock_view(flow->view, AccessShareLock);
+
+	/* goes with the transaction unless it becomes the flow's */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir plan",
+								ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	options = weir_catalog_view_options(flow->view);
+	weir_secure_enter(&secure, owner, options->settings);
+	plan = weir_plan_query(weir_plan_view_query(flow->view), flow->view, owner,
+						   false);
+	plan->settings = options->settings;
+	weir_plan_check_rights(plan);
+	input_plan = weir_plan_input(plan);
+	input_plan->queryId = 0;
+	estate = CreateExecutorState();
+	aggs = weir_aggs_create(plan->aggs, estate);
+	keys = weir_keys_create(plan);
+	layout = weir_aggs_layout(aggs);
+	desc = ExecTypeFromTL(input_plan->planTree->targetlist);
+	weir_secure_leave(&secure);
+
+	if (desc->natts != plan->ninputs)
+		elog(ERROR, "unexpected number of columns in the input query: %d",
+			 desc->natts);
+	if (p->layout && strcmp(layout, p->layout) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("an aggregate of continuous view \"%s\" has changed",
+						get_rel_name(flow->view)),
+				 errhint("Rebuild it from its stream with REFRESH "
+						 "MATERIALIZED VIEW.")));
+
+	for (int i = 0; i < ROW_BUFFER; i++)
+		p->rows[i] = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	find_byref_columns(p, desc);
+	MemoryContextSwitchTo(old);
+
+	MemoryContextSetParent(cxt, flow->cxt);
+	if (p->plan_cxt)
+		MemoryContextDelete(p->plan_cxt);
+	if (p->layout == NULL)
+		p->layout = MemoryContextStrdup(flow->cxt, layout);
+	p->plan_cxt = cxt;
+	p->estate = estate;
+	p->aggs = aggs;
+	p->keys = keys;
+	p->live_size = weir_aggs_live_size(aggs);
+	p->memo_valid = false;
+	flow->options = options;
+	flow->plan = plan;
+	flow->input_plan = input_plan;
+}
+
+
+/* ---------- open and close ---------- */
+
+static bool
+worker_is_alive(int pid)
+{
+	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+		if (weir_shared->workers[i].in_use && weir_shared->workers[i].pid == pid)
+			return true;
+	return false;
+}
+
+static void
+claim(WeirViewShared *v)
+{
+	int			pid;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	pid = v->worker_pid;
+	if (pid != 0 && pid != MyProcPid && worker_is_alive(pid))
+	{
+		LWLockRelease(&weir_shared->directory_lock);
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("continuous view \"%s\" is still run by process %d",
+						get_rel_name(v->view), pid)));
+	}
+	v->worker_pid = MyProcPid;
+	LWLockRelease(&weir_shared->directory_lock);
+}
+
+static void
+unclaim(WeirViewShared *v)
+{
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	if (v->worker_pid == MyProcPid)
+		v->worker_pid = 0;
+	LWLockRelease(&weir_shared->directory_lock);
+}
+
+static uint32
+rehash_key(const char *key, Size keylen, void *arg)
+{
+	WeirFlow   *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+	int			nkeys = flow->plan->nkeys;
+	Datum	   *values = palloc((nkeys + 1) * sizeof(Datum));
+	bool	   *nulls = palloc((nkeys + 1) * sizeof(bool));
+	uint32		hash;
+
+	weir_keys_deform(p->keys, key, values, nulls);
+	hash = weir_keys_hash(p->keys, values, nulls);
+	pfree(values);
+	pfree(nulls);
+	return hash;
+}
+
+/* A view without GROUP BY has its row from the beginning. */
+static void
+put_empty_group(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirPut		put = {0};
+	Datum		value = (Datum) 0;
+	bool		null = true;
+	dsa_pointer iter = 0;
+	dsa_pointer ref;
+	WeirGroup	g;
+
+	put.group.pane = WEIR_PANE_NONE;
+	put.group.hash = weir_keys_hash(p->keys, &value, &null);
+	if (weir_state_find(flow->state, put.group.pane, put.group.hash, &iter,
+						&ref, &g))
+		return;
+	put.group.key = weir_keys_form(p->keys, &value, &null, &put.group.keylen);
+	put.group.state = weir_aggs_empty(p->aggs, &put.group.statelen);
+	put.ref = InvalidDsaPointer;
+	weir_state_reserve(flow->state, &put, 1);
+	weir_state_publish(flow->state, &put, 1, flow->position, flow->watermark);
+}
+
+static int64 close_panes(void *arg, int64 *ends, int n, TransactionId xid);
+static void write_errors(void *arg);
+
+static void
+load_state(WeirFlow *flow, bool found)
+{
+	WeirFlowPrivate *p = flow->priv;
+	const WeirPositionRow *row = &p->checkpoint.row;
+	WeirViewShared *v = flow->v;
+	WeirSecure	secure;
+
+	flow->position = row->position;
+	flow->watermark = row->watermark;
+	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
+	if (found)
+		weir_checkpoint_load(row, flow->state, p->layout, rehash_key, flow);
+	else
+		weir_state_publish(flow->state, NULL, 0, flow->position,
+						   flow->watermark);
+	if (!flow->plan->grouped)
+		put_empty_group(flow);
+	weir_secure_leave(&secure);
+
+	pg_atomic_write_u64(&v->events_in, row->events_in);
+	pg_atomic_write_u64(&v->late, row->late);
+	pg_atomic_write_u64(&v->late_partial, row->late_partial);
+	pg_atomic_write_u64(&v->final_rows, row->final_rows);
+	pg_atomic_write_u64(&v->checkpoint_us, row->checkpoint_us);
+	pg_atomic_write_u64(&v->checkpoint_bytes, row->checkpoint_bytes);
+	v->checkpoint_at = row->checkpoint_at;
+	weir_state_loaded(flow->state);
+}
+
+static void
+open_flow(WeirFlow *flow, bool answering, bool *fresh)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirPositionRow *row = &p->checkpoint.row;
+	bool		found;
+
+	make_plan(flow);
+	flow->v = weir_shmem_view_make(flow->view, flow->plan->stream,
+								   flow->generation, answering);
+	if (flow->v == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many continuous views on this server"),
+				 errdetail("At most %d can run at a time.", WEIR_MAX_VIEWS)));
+	claim(flow->v);
+	dlist_push_tail(&open_flows, &p->node);
+
+	/* an own transaction may have written the row: take the latest */
+	found = weir_catalog_position_get(flow->view, flow->generation, NULL, row,
+									  &p->checkpoint.tid);
+	if (!found)
+	{
+		MemSet(row, 0, sizeof(*row));
+		row->view = flow->view;
+		row->generation = flow->generation;
+		row->answering = answering;
+		row->watermark = WEIR_NO_TIME;
+		row->closed_before = PG_INT64_MIN;
+		row->failed_resumes = -1;
+		row->checkpoint_at = WEIR_NO_TIME;
+		ItemPointerSetInvalid(&p->checkpoint.tid);
+	}
+	flow->closed_before = row->closed_before;
+	flow->state = weir_state_attach(flow->v, fresh);
+	if (*fresh)
+		load_state(flow, found);
+	else
+	{
+		/* a predecessor's: position and state were published as a pair */
+		Ensure(!found || pg_atomic_read_u64(&flow->v->position) >= row->position,
+			   "state in memory is behind the checkpoint of view %u",
+			   flow->view);
+		flow->position = pg_atomic_read_u64(&flow->v->position);
+		flow->watermark = flow->v->watermark;
+	}
+	p->dirty = !found || flow->position != row->position;
+	p->checkpoint.v = flow->v;
+	p->checkpoint.state = flow->state;
+	p->checkpoint.layout = p->layout;
+	p->checkpoint.blob_bytes = found ? -1 : 0;
+	p->checkpoint.close_panes = close_panes;
+	p->checkpoint.also = write_errors;
+	p->checkpoint.arg = flow;
+}
+
+WeirFlow *
+weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
+{
+	MemoryContext cxt = AllocSetContextCreate(parent, "weir flow",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	WeirFlow   *flow = palloc0(sizeof(WeirFlow));
+	WeirFlowPrivate *p = palloc0(sizeof(WeirFlowPrivate));
+	volatile bool fresh = false;
+
+	register_callbacks();
+	flow->view = view;
+	flow->generation = generation;
+	flow->cxt = cxt;
+	flow->priv = p;
+	p->flow = flow;
+	p->row_cxt = AllocSetContextCreate(cxt, "weir rows",
+									   ALLOCSET_DEFAULT_SIZES);
+	p->batch_cxt = AllocSetContextCreate(cxt, "weir batch", 0, 64 * 1024,
+										 8 * 1024 * 1024);
+	PG_TRY();
+	{
+		bool		is_fresh = false;
+
+		open_flow(flow, answering, &is_fresh);
+		fresh = is_fresh;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(old);
+		if (p->node.next)
+			dlist_delete(&p->node);
+		if (flow->v && flow->v->worker_pid == MyProcPid)
+		{
+			/* half a load must never be taken for a state */
+			if (!flow->v->state_valid)
+				weir_state_discard(flow->v);
+			unclaim(flow->v);
+		}
+		MemoryContextDelete(cxt);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	(void) fresh;
+	return flow;
+}
+
+void
+weir_flow_close(WeirFlow *flow)
+{
+	dlist_delete(&flow->priv->node);
+	weir_state_detach(flow->state);
+	unclaim(flow->v);
+	MemoryContextDelete(flow->cxt);
+}
+
+
+/* ---------- the cache ---------- */
+
+static inline uint32
+bucket_of(const WeirFlowPrivate *p, int64 pane, uint32 hash)
+{
+	/* panes are far apart and few; a multiplication spreads them enough */
+	return (hash ^ (uint32) (((uint64) pane * UINT64CONST(0x9E3779B97F4A7C15)) >>
+							 32)) &
+		(p->nbuckets - 1);
+}
+
+static void
+reset_cache(WeirFlowPrivate *p)
+{
+	MemoryContextReset(p->batch_cxt);
+	MemoryContextReset(p->row_cxt);
+	p->nbuckets = MIN_BUCKETS;
+	p->buckets = MemoryContextAllocZero(p->batch_cxt,
+										MIN_BUCKETS * sizeof(Bucket));
+	p->ngroups = 0;
+	p->nrows = 0;
+	p->late = 0;
+}
+
+static void
+place_group(WeirFlowPrivate *p, CachedGroup *g)
+{
+	uint32		i = bucket_of(p, g->pane, g->hash);
+
+	while (p->buckets[i].group)
+		i = (i + 1) & (p->nbuckets - 1);
+	p->buckets[i].group = g;
+	p->buckets[i].hash = g->hash;
+}
+
+static void
+grow_cache(WeirFlowPrivate *p)
+{
+	Bucket	   *old = p->buckets;
+	uint32		n = p->nbuckets;
+
+	if (n > PG_UINT32_MAX / 4)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("too many groups in one transaction")));
+	p->buckets = MemoryContextAllocExtended(
+		p->batch_cxt, (Size) n * 2 * sizeof(Bucket),
+		MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	p->nbuckets = n * 2;
+	for (uint32 i = 0; i < n; i++)
+		if (old[i].group)
+			place_group(p, old[i].group);
+	pfree(old);
+}
+
+/* Take a group into the cache: from the shared state, or new. */
+static CachedGroup *
+bring_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
+{
+	WeirFlowPrivate *p = flow->priv;
+	CachedGroup *g;
+	dsa_pointer iter = 0;
+	dsa_pointer ref;
+	WeirGroup	found;
+
+	if (p->ngroups >= p->nbuckets / 2)
+		grow_cache(p);
+	g = MemoryContextAllocHuge(p->batch_cxt, LIVE_OFFSET + p->live_size);
+	g->pane = pane;
+	g->hash = hash;
+	g->ref = InvalidDsaPointer;
+	while (weir_state_find(flow->state, pane, hash, &iter, &ref, &found))
+	{
+		if (!weir_keys_equal_bytes(p->keys, row->tts_values, row->tts_isnull,
+								   found.key))
+			continue;
+		g->ref = ref;
+		g->key = found.key;
+		g->keylen = found.keylen;
+		weir_aggs_load(p->aggs, group_live(g), p->batch_cxt, found.state,
+					   found.statelen);
+		break;
+	}
+	if (!DsaPointerIsValid(g->ref))
+	{
+		MemoryContext old = MemoryContextSwitchTo(p->batch_cxt);
+
+		g->key = weir_keys_form(p->keys, row->tts_values, row->tts_isnull,
+								&g->keylen);
+		MemoryContextSwitchTo(old);
+		weir_aggs_start(p->aggs, group_live(g), p->batch_cxt);
+	}
+	place_group(p, g);
+	p->ngroups++;
+	return g;
+}
+
+static CachedGroup *
+find_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
+{
+	WeirFlowPrivate *p = flow->priv;
+	uint32		i = bucket_of(p, pane, hash);
+
+	for (; p->buckets[i].group; i = (i + 1) & (p->nbuckets - 1))
+	{
+		CachedGroup *g = p->buckets[i].group;
+
+		if (p->buckets[i].hash == hash && g->pane == pane &&
+			weir_keys_equal_bytes(p->keys, row->tts_values, row->tts_isnull,
+								  g->key))
+			return g;
+	}
+	return bring_group(flow, pane, hash, row);
+}
+
+/* Fold the rows gathered. */
+static void
+fold_rows(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+	MemoryContext old;
+	int			n = p->nrows;
+
+	if (n == 0)
+		return;
+	CHECK_FOR_INTERRUPTS();
+	p->nrows = 0;
+	if (n > 1)
+	{
+		for (int i = 0; i < n; i++)
+			__builtin_prefetch(
+				&p->buckets[bucket_of(p, p->panes[i], p->hashes[i])]);
+		for (int i = 0; i < n; i++)
+		{
+			CachedGroup *g =
+				p->buckets[bucket_of(p, p->panes[i], p->hashes[i])].group;
+
+			if (g)
+			{
+				__builtin_prefetch(g);
+				__builtin_prefetch(group_live(g));
+			}
+			else
+				weir_state_prefetch(flow->state, p->panes[i], p->hashes[i]);
+		}
+	}
+	old = MemoryContextSwitchTo(p->row_cxt);
+	for (int i = 0; i < n; i++)
+	{
+		TupleTableSlot *row = p->rows[i];
+		CachedGroup *g = find_group(flow, p->panes[i], p->hashes[i], row);
+
+		weir_aggs_advance(p->aggs, group_live(g), p->batch_cxt, row);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(p->row_cxt);
+}
+
+/* The end of the row's window; false: the row is late. */
+static bool
+row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane)
+{
+	WeirFlowPrivate *p = flow->priv;
+	const WeirViewPlan *plan = flow->plan;
+	int64		key;
+
+	if (plan->window.kind == WEIR_WINDOW_NONE)
+	{
+		*pane = WEIR_PANE_NONE;
+		return true;
+	}
+	if (slot->tts_isnull[plan->window_key])
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("event time of a window must not be null")));
+	key = DatumGetInt64(slot->tts_values[plan->window_key]);
+	if (!p->memo_valid || key != p->memo_key)
+	{
+		p->memo_end = weir_window_end(&plan->window, key);
+		p->memo_key = key;
+		p->memo_valid = true;
+	}
+	*pane = p->memo_end;
+	if (*pane <= flow->closed_before)
+		return false;
+	return !weir_window_is_final(*pane, flow->options->allowed_lateness,
+								 p->watermarks[*p->at_chunk]);
+}
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	WeirFlow   *flow = ((FoldReceiver *) self)->flow;
+	WeirFlowPrivate *p = flow->priv;
+	TupleTableSlot *row;
+	MemoryContext old;
+	int64		pane;
+	int			natts;
+
+	slot_getallattrs(slot);
+	if (!row_pane(flow, slot, &pane))
+	{
+		p->late++;
+		return true;
+	}
+
+	row = p->rows[p->nrows];
+	natts = slot->tts_tupleDescriptor->natts;
+	ExecClearTuple(row);
+	memcpy(row->tts_values, slot->tts_values, natts * sizeof(Datum));
+	memcpy(row->tts_isnull, slot->tts_isnull, natts * sizeof(bool));
+	old = MemoryContextSwitchTo(p->row_cxt);
+	for (int i = 0; i < p->nbyref; i++)
+	{
+		int			c = p->byref[i];
+
+		if (!row->tts_isnull[c])
+			row->tts_values[c] =
+				datumCopy(row->tts_values[c], false, p->typlen[i]);
+	}
+	ExecStoreVirtualTuple(row);
+	p->panes[p->nrows] = pane;
+	p->hashes[p->nrows] =
+		weir_keys_hash(p->keys, row->tts_values, row->tts_isnull);
+	MemoryContextSwitchTo(old);
+	if (++p->nrows == ROW_BUFFER || flow->one_by_one)
+		fold_rows(flow);
+	return true;
+}
+
+static void
+start_receiver(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+end_receiver(DestReceiver *self)
+{
+}
+
+
+/* ---------- a batch ---------- */
+
+void
+weir_flow_begin(WeirFlow *flow)
+{
+	if (flow->priv->stale)
+		make_plan(flow);
+	reset_cache(flow->priv);
+	flow->batch_events = 0;
+	flow->priv->started = true;
+}
+
+void
+weir_flow_slice(WeirFlow *flow, const int *at_chunk,
+				const TimestampTz *watermarks)
+{
+	WeirFlowPrivate *p = flow->priv;
+	FoldReceiver receiver = {
+		{receive_row, start_receiver, end_receiver, end_receiver, DestNone},
+		flow};
+	WeirSecure	secure;
+	QueryDesc  *query;
+
+	Assert(p->started);
+	p->at_chunk = at_chunk;
+	p->watermarks = watermarks;
+	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
+	query = CreateQueryDesc(flow->input_plan, "continuous view",
+							GetActiveSnapshot(), InvalidSnapshot,
+							&receiver.pub, NULL, NULL, 0);
+	ExecutorStart(query, 0);
+	weir_executor_run(query);
+	fold_rows(flow);
+	ExecutorFinish(query);
+	ExecutorEnd(query);
+	FreeQueryDesc(query);
+	weir_secure_leave(&secure);
+}
+
+/* Bytes of all cached groups, as puts; in the cache's memory. */
+static WeirPut *
+save_groups(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+	MemoryContext old = MemoryContextSwitchTo(p->batch_cxt);
+	WeirPut    *puts;
+	uint32		n = 0;
+
+	puts = MemoryContextAllocHuge(p->batch_cxt,
+								  (Size) p->ngroups * sizeof(WeirPut));
+	for (uint32 i = 0; i < p->nbuckets; i++)
+	{
+		CachedGroup *g = p->buckets[i].group;
+		WeirPut    *put;
+		char	   *state;
+
+		if (g == NULL)
+			continue;
+		if ((n & 1023) == 0)
+			CHECK_FOR_INTERRUPTS();
+		put = &puts[n++];
+		put->group.pane = g->pane;
+		put->group.hash = g->hash;
+		put->group.key = g->key;
+		put->group.keylen = g->keylen;
+		put->group.statelen =
+			weir_aggs_save_size(p->aggs, group_live(g), p->batch_cxt);
+		state = MemoryContextAllocHuge(p->batch_cxt,
+									   Max(put->group.statelen, 1));
+		weir_aggs_save(p->aggs, group_live(g), state);
+		put->group.state = state;
+		put->ref = g->ref;
+		put->reserved = InvalidDsaPointer;
+	}
+	Assert(n == p->ngroups);
+	MemoryContextSwitchTo(old);
+	return puts;
+}
+
+void
+weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirViewShared *v = flow->v;
+	WeirPut    *puts = NULL;
+	int			n = p->started ? (int) p->ngroups : 0;
+
+	Assert(position >= flow->position);
+	if (n > 0)
+	{
+		WeirSecure	secure;
+
+		weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
+		puts = save_groups(flow);
+		weir_secure_leave(&secure);
+		weir_state_reserve(flow->state, puts, n);
+	}
+	if (p->batch_errors)
+	{
+		MemoryContext old = MemoryContextSwitchTo(flow->cxt);
+
+		p->errors = list_concat(p->errors, p->batch_errors);
+		list_free(p->batch_errors);
+		p->batch_errors = NIL;
+		MemoryContextSwitchTo(old);
+	}
+	weir_debug_point("publish");
+
+	/* from here on nothing raises */
+	weir_state_publish(flow->state, puts, n, position, watermark);
+	flow->position = position;
+	flow->watermark = watermark;
+	if (p->started)
+	{
+		pg_atomic_write_u64(&v->events_in, pg_atomic_read_u64(&v->events_in) +
+											   flow->batch_events);
+		pg_atomic_write_u64(&v->late,
+							pg_atomic_read_u64(&v->late) + p->late);
+		if (n > 0 || flow->batch_events > 0)
+			p->dirty = true;
+	}
+	flow->batch_events = 0;
+	p->late = 0;
+	p->ngroups = 0;
+	p->started = false;
+}
+
+void
+weir_flow_discard(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+
+	p->batch_errors = NIL;		/* a few bytes, until the flow is closed */
+	p->ngroups = 0;
+	p->nrows = 0;
+	p->late = 0;
+	p->started = false;
+	p->memo_valid = false;
+	flow->batch_events = 0;
+}
+
+int64
+weir_flow_final_before(WeirFlow *flow)
+{
+	if (flow->plan->window.kind == WEIR_WINDOW_NONE)
+		return PG_INT64_MIN;
+	return weir_window_final_before(flow->options->allowed_lateness,
+									flow->watermark);
+}

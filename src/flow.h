@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * flow.h
+ *	  One running continuous query in a worker: its input plan, its
+ *	  batch-private write-back cache of touched groups, its state.
+ *
+ * A batch is begin, slice*, publish.  A user error in slice leaves the shared
+ * state untouched; the caller aborts the subtransaction and calls discard.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_FLOW_H
+#define WEIR_FLOW_H
+
+#include "pg_weir.h"
+
+#include "catalog.h"
+#include "final.h"
+#include "plan.h"
+#include "shmem.h"
+#include "state.h"
+
+/* The slice is declared in stream.h (rank 7): flow only hands it through. */
+struct WeirSlice;
+
+typedef struct WeirFlow
+{
+	Oid			view;
+	int64		generation;
+	WeirViewShared *v;
+	MemoryContext cxt;			/* "weir flow": lives with the flow */
+	WeirViewPlan *plan;
+	WeirViewOptions *options;
+	PlannedStmt *input_plan;
+	WeirState  *state;
+	WeirPosition position;		/* consumed and published */
+	TimestampTz watermark;		/* W at position */
+	int64		closed_before;	/* panes with end <= this take no more rows */
+
+	/* set by the worker between begin and publish */
+	uint64		batch_events;	/* events of the batch, before WHERE */
+	bool		one_by_one;		/* fold each row before the next is fetched, so
+								 * that an error is that row's */
+	struct WeirFlowPrivate *priv;
+} WeirFlow;
+
+/*
+ * Open: plan as the owner, attach the state, load the checkpoint if the state
+ * is fresh.  In a transaction; raises (rights, refusals, corrupt checkpoint).
+ */
+extern WeirFlow *weir_flow_open(Oid view, int64 generation, bool answering,
+								MemoryContext parent);
+extern void weir_flow_close(WeirFlow *flow);	/* state stays in memory */
+
+extern void weir_flow_begin(WeirFlow *flow);
+
+/*
+ * Run the rows of the current slice (weir_stream_set_slice was called by the
+ * worker) through the input plan and fold them.  at_chunk is the slice's (the
+ * chunk the scan stands in), watermarks holds for each chunk of the slice the
+ * W before its transaction, by which its rows are judged.
+ */
+extern void weir_flow_slice(WeirFlow *flow, const int *at_chunk,
+							const TimestampTz *watermarks);
+
+/* Serialise and reserve (may raise), then publish (does not). */
+extern void weir_flow_publish(WeirFlow *flow, WeirPosition position,
+							  TimestampTz watermark);
+extern void weir_flow_discard(WeirFlow *flow);
+
+/* ends of panes that are final at the flow's watermark: final_before */
+extern int64 weir_flow_final_before(WeirFlow *flow);
+
+/* Checkpoint this flow (top-level transaction of its own).  False: lost the
+ * ownership. */
+extern bool weir_flow_checkpoint(WeirFlow *flow, bool full);
+
+/* The position row as it was last read or written durably. */
+extern const WeirPositionRow *weir_flow_row(const WeirFlow *flow);
+/* Has anything been consumed that the last checkpoint does not hold? */
+extern bool weir_flow_dirty(const WeirFlow *flow);
+/* It has once reached the end of its history; durable by the next checkpoint. */
+extern void weir_flow_set_built(WeirFlow *flow);
+
+/*
+ * Write into the position row that the view has failed (message not NULL), or
+ * that it has not: resumes is the wish's.  A transaction of its own.  False:
+ * lost the ownership.
+ */
+extern bool weir_flow_record_failure(WeirFlow *flow, int64 resumes,
+									 const char *sqlstate,
+									 const char *message);
+
+/* An event was skipped: to be written by the next checkpoint.  json NULL: it
+ * could not be shown.  discard forgets those of the unpublished batch. */
+extern void weir_flow_add_error(WeirFlow *flow, const char *json,
+								const char *sqlstate, const char *message);
+
+/* Delete final rows that option retention lets go; own transaction. */
+extern void weir_flow_expire(WeirFlow *flow);
+
+/* A rebuild has caught up: swap it in, in one transaction of its own.  False:
+ * could not get the lock within lock_timeout, try again. */
+extern bool weir_flow_swap(WeirFlow *flow);
+
+#endif							/* WEIR_FLOW_H */

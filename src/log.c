@@ -1,0 +1,1950 @@
+/*-------------------------------------------------------------------------
+ *
+ * log.c
+ *	  The append-only log of a stream: order, append, read from a position,
+ *	  trim.
+ *
+ * Relies on heap's own insert, delete, rewrite and visibility; guarantees that
+ * a chunk is read iff its heap tuple is visible to the snapshot given, that
+ * transactions come strictly by number, and that places (which are hints) never
+ * decide what is read: a chunk count that differs leads to a scan.
+ *
+ * Format.  Every tuple of the file is a heap tuple of one attribute without
+ * nulls, t_hoff 24, so the bytes from offset 24 are a chunk image (chunk.c):
+ *
+ *	head	WeirChunkHeader [min,max time] [WeirRecord] [WeirPieceLink] body
+ *	piece	WeirChunkHeader (flag PIECE, no rows, xid and chunk_no of the head)
+ *			[WeirPieceLink] bytes
+ *
+ * An image of up to WEIR_CHUNK_MAX bytes is a head alone, stored as it is.  A
+ * longer one is cut: pieces are written first, last one first, so that each
+ * link can hold the TID of the next; head and pieces have one xmin and cmin and
+ * are deleted together, so who sees the head sees them all.  Joining takes out
+ * the link and the flag HAS_NEXT, which gives the image back byte for byte.
+ *
+ * Private descriptor.  heap_insert and friends toast, log for decoding and
+ * count by what the Relation says, and the user's descriptor says nothing about
+ * our tuples.  So they are given a shallow copy of the Relation with a
+ * descriptor of one varlena column of storage plain, replica identity nothing
+ * and no statistics.  It is made per call after RelationGetSmgr on the original:
+ * the smgr keeps a pointer to its owner's field, which must not be the copy's.
+ *
+ * Order.  States of a backend's commit slot: free -> entered (PRE_COMMIT) ->
+ * free (COMMIT after publishing, or ABORT).  The horizon is the smallest number
+ * in a slot, or the next number if there is none.  See weir_order_horizon.
+ *
+ * ADOPT records.  A prepared transaction's record has number 0; the transaction
+ * that finds it committed writes a chunk without rows whose record, of kind
+ * ADOPT, says "xid `adopts` has number `number`".  Such a chunk belongs to no
+ * transaction's chunk count, and the transaction that wrote it is not one of
+ * the stream's transactions because of it.
+ *
+ * Locks: order_lock for everything under "order"; adoption of a stream's
+ * prepared transactions and their collection exclude each other by an object
+ * lock (weir_log_lock_adoption).
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/hio.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/rewriteheap.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/procarray.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "debug.h"
+#include "log.h"
+#include "shmem.h"
+
+#define TUPLE_HOFF MAXALIGN(SizeofHeapTupleHeader)
+
+#define PIECE_MAGIC 0x57504331 /* "WPC1" */
+
+typedef struct WeirPieceLink
+{
+	uint32 magic;
+	ItemPointerData next; /* the piece that follows */
+	uint16 pad;
+	uint32 pad2;
+	uint64 rest; /* bytes of the image from there on */
+} WeirPieceLink;
+
+/* Entries copied out of the ring under one hold of order_lock. */
+#define RING_BATCH 64
+
+/* A reader keeps at most so many transactions; the others are read again. */
+#define MAX_PENDING 200000
+
+/* ---------------------------------------------------------------- order */
+
+static bool order_entered = false;
+static WeirNumber order_number;
+static TimestampTz order_arrival;
+
+/* Caller holds order_lock exclusively. */
+static void
+seed_numbers(void)
+{
+	if (weir_shared->boot_number == WEIR_NO_NUMBER)
+	{
+		weir_shared->boot_number = GetXLogInsertRecPtr();
+		weir_shared->last_number = weir_shared->boot_number;
+	}
+}
+
+WeirNumber
+weir_order_enter(TimestampTz *arrival)
+{
+	WeirCommitSlot *slots;
+	int nslots;
+	XLogRecPtr lsn;
+
+	if (!order_entered)
+	{
+		slots = weir_shmem_commit_slots(&nslots);
+		Ensure(weir_my_proc_number() < nslots, "process %d has no commit slot",
+			   weir_my_proc_number());
+
+		LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+		seed_numbers();
+		lsn = GetXLogInsertRecPtr();
+		order_number = Max(weir_shared->last_number + 1, (WeirNumber) lsn);
+		weir_shared->last_number = order_number;
+		order_arrival = Max(weir_shared->last_arrival, weir_now());
+		weir_shared->last_arrival = order_arrival;
+		slots[weir_my_proc_number()].number = order_number;
+		slots[weir_my_proc_number()].arrival = order_arrival;
+		weir_shared->ncommitting++;
+		order_entered = true;
+		LWLockRelease(&weir_shared->order_lock);
+	}
+	*arrival = order_arrival;
+	return order_number;
+}
+
+/* Caller holds order_lock exclusively. */
+static void
+leave_slot(void)
+{
+	WeirCommitSlot *slots;
+	int nslots;
+
+	slots = weir_shmem_commit_slots(&nslots);
+	slots[weir_my_proc_number()].number = WEIR_NO_NUMBER;
+	weir_shared->ncommitting--;
+	order_entered = false;
+}
+
+void
+weir_order_leave(void)
+{
+	if (!order_entered)
+		return;
+	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+	leave_slot();
+	LWLockRelease(&weir_shared->order_lock);
+	/* whoever waited for this number can go on */
+	weir_shmem_wake_workers(MyDatabaseId, false);
+}
+
+/* Caller holds directory_lock and order_lock. */
+static void
+note_published(const WeirRingEntry *e)
+{
+	for (int i = 0; i < WEIR_MAX_STREAMS; i++)
+	{
+		WeirStreamShared *s = &weir_shared->streams[i];
+
+		if (!s->in_use || s->stream != e->stream || s->db != e->db)
+			continue;
+		s->last_published = Max(s->last_published, e->txn.number);
+		s->last_arrival = Max(s->last_arrival, e->txn.arrival);
+		if (s->watermark_valid)
+			s->watermark = Max(s->watermark, e->txn.watermark);
+		return;
+	}
+}
+
+void
+weir_order_publish(WeirRingEntry *entries, int n)
+{
+	TimestampTz now = weir_now();
+
+	weir_debug_point_critical("order_publish");
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		entries[i].published_at = now;
+		weir_shared->ring[weir_shared->ring_head % WEIR_RING_SIZE] = entries[i];
+		weir_shared->ring_head++;
+		note_published(&entries[i]);
+	}
+	if (order_entered)
+		leave_slot();
+	LWLockRelease(&weir_shared->order_lock);
+	LWLockRelease(&weir_shared->directory_lock);
+	weir_shmem_wake_workers(MyDatabaseId, false);
+}
+
+/*
+ * Why it is a horizon: numbers are given under order_lock and grow.  A number
+ * below the result either was taken by a backend that has left its slot, which
+ * it does after its commit is visible and published, or by none.  A backend that
+ * enters later gets a number above last_number.
+ */
+WeirNumber
+weir_order_horizon(uint64 *ring_head)
+{
+	WeirNumber horizon;
+
+	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+	seed_numbers();
+	horizon = weir_shared->last_number + 1;
+	if (weir_shared->ncommitting > 0)
+	{
+		int nslots;
+		WeirCommitSlot *slots = weir_shmem_commit_slots(&nslots);
+
+		for (int i = 0; i < nslots; i++)
+			if (slots[i].number != WEIR_NO_NUMBER)
+				horizon = Min(horizon, slots[i].number);
+	}
+	*ring_head = weir_shared->ring_head;
+	LWLockRelease(&weir_shared->order_lock);
+	return horizon;
+}
+
+/*
+ * A transaction is visible to others a moment before it is published.  So that
+ * an event somebody has seen is covered, wait (briefly: a commit may hang in
+ * synchronous replication, and is then not visible) for those that were
+ * committing when we were called.
+ */
+WeirNumber
+weir_order_committed(Oid stream)
+{
+	WeirStreamShared *s = weir_shmem_stream(stream, false);
+	WeirNumber last = WEIR_NO_NUMBER;
+	WeirNumber result;
+
+	for (int i = 0;; i++)
+	{
+		bool committing = false;
+		int nslots;
+		WeirCommitSlot *slots = weir_shmem_commit_slots(&nslots);
+
+		LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+		seed_numbers();
+		if (i == 0)
+			last = weir_shared->last_number;
+		result = weir_shared->boot_number;
+		if (s != NULL && s->stream == stream)
+			result = Max(result, s->last_published);
+		if (weir_shared->ncommitting > 0)
+		{
+			for (int j = 0; j < nslots; j++)
+				if (slots[j].number != WEIR_NO_NUMBER &&
+					slots[j].number <= last && slots[j].number > result)
+					committing = true;
+		}
+		LWLockRelease(&weir_shared->order_lock);
+		if (!committing || i >= 1000)
+			return result;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(100);
+	}
+}
+
+/* --------------------------------------------------- private descriptor */
+
+typedef struct Shadow
+{
+	RelationData rel;
+	FormData_pg_class form;
+} Shadow;
+
+static TupleDesc
+chunk_descriptor(void)
+{
+	static TupleDesc desc = NULL;
+
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		TupleDesc d = CreateTemplateTupleDesc(1);
+
+		TupleDescInitEntry(d, 1, "chunk", BYTEAOID, -1, 0);
+		TupleDescAttr(d, 0)->attalign = TYPALIGN_DOUBLE;
+		TupleDescAttr(d, 0)->attstorage = TYPSTORAGE_PLAIN;
+		weir_populate_compact_attribute(d, 0);
+		MemoryContextSwitchTo(old);
+		desc = d;
+	}
+	return desc;
+}
+
+/* Good for one call: see the head. */
+static Relation
+make_shadow(Shadow *s, Relation rel)
+{
+	RelationGetSmgr(rel);
+	s->rel = *rel;
+	s->form = *rel->rd_rel;
+	s->form.relreplident = REPLICA_IDENTITY_NOTHING;
+	s->rel.rd_rel = &s->form;
+	s->rel.rd_att = chunk_descriptor();
+	s->rel.pgstat_info = NULL;
+	s->rel.pgstat_enabled = false;
+	return &s->rel;
+}
+
+/* --------------------------------------------------------------- append */
+
+static Size
+parts_length(const WeirChunkHeader *h)
+{
+	Size n = sizeof(WeirChunkHeader);
+
+	if (h->flags & WEIR_CHUNK_HAS_TIME)
+		n += 2 * sizeof(int64);
+	if (h->flags & WEIR_CHUNK_RECORD)
+		n += sizeof(WeirRecord);
+	return n;
+}
+
+/* The tuple's bytes from TUPLE_HOFF on are the caller's to fill. */
+static void
+init_tuple(HeapTuple tup, char *space, Size len, Oid relid)
+{
+	tup->t_len = TUPLE_HOFF + len;
+	ItemPointerSetInvalid(&tup->t_self);
+	tup->t_tableOid = relid;
+	tup->t_data = (HeapTupleHeader) space;
+	memset(space, 0, TUPLE_HOFF);
+	HeapTupleHeaderSetNatts(tup->t_data, 1);
+	tup->t_data->t_infomask = HEAP_HASVARWIDTH;
+	tup->t_data->t_hoff = TUPLE_HOFF;
+}
+
+static ItemPointerData
+insert_tuple(Relation rel, HeapTuple tup, CommandId cid)
+{
+	Shadow shadow;
+
+	weir_debug_point("log_append");
+	heap_insert(make_shadow(&shadow, rel), tup, cid, HEAP_INSERT_NO_LOGICAL,
+				NULL);
+	return tup->t_self;
+}
+
+/*
+ * Skipping the FSM or freezing (COPY FREEZE) is asked for by the statement that
+ * inserted a row; its chunk may be written by a later one.  So options count
+ * for nothing here: chunks fill the pages that retention has emptied.
+ */
+ItemPointerData
+weir_log_append(Relation rel, const char *image, Size len, CommandId cid,
+				int options)
+{
+	/* the union aligns it */
+	union
+	{
+		char data[BLCKSZ];
+		double align;
+	} space;
+	HeapTupleData tup;
+	const WeirChunkHeader *header = (const WeirChunkHeader *) image;
+	WeirChunkHeader *h = (WeirChunkHeader *) (space.data + TUPLE_HOFF);
+	Size parts = parts_length(header);
+	Size room = WEIR_CHUNK_MAX - sizeof(WeirChunkHeader);
+	Size first;
+	Size pos;
+	bool linked = false;
+	WeirPieceLink link;
+
+	if (len <= WEIR_CHUNK_MAX)
+	{
+		init_tuple(&tup, space.data, len, RelationGetRelid(rel));
+		memcpy(space.data + TUPLE_HOFF, image, len);
+		SET_VARSIZE(h, len);
+		return insert_tuple(rel, &tup, cid);
+	}
+
+	/*
+	 * The head takes what fits, then come full pieces; the last piece takes
+	 * what is left.  A piece that links on has less room than the last one.
+	 */
+	first = WEIR_CHUNK_MAX - parts - sizeof(WeirPieceLink);
+	memset(&link, 0, sizeof(link));
+	link.magic = PIECE_MAGIC;
+	room -= sizeof(WeirPieceLink);
+	pos = parts + first + (len - parts - first - 1) / room * room;
+	for (;;)
+	{
+		Size n = Min(len - pos, room);
+		char *p = (char *) (h + 1);
+
+		CHECK_FOR_INTERRUPTS();
+		memset(h, 0, sizeof(*h));
+		h->format = header->format;
+		h->flags = WEIR_CHUNK_PIECE;
+		h->natts = header->natts;
+		h->xid = header->xid;
+		h->chunk_no = header->chunk_no;
+		h->raw_len = n;
+		if (linked)
+		{
+			h->flags |= WEIR_CHUNK_HAS_NEXT;
+			memcpy(p, &link, sizeof(link));
+			p += sizeof(link);
+		}
+		memcpy(p, image + pos, n);
+		p += n;
+		init_tuple(&tup, space.data, p - (char *) h, RelationGetRelid(rel));
+		SET_VARSIZE(h, p - (char *) h);
+		link.next = insert_tuple(rel, &tup, cid);
+		link.rest = len - pos;
+		linked = true;
+		if (pos == parts + first)
+			break;
+		pos -= room;
+	}
+
+	init_tuple(&tup, space.data, WEIR_CHUNK_MAX, RelationGetRelid(rel));
+	memcpy(h, image, parts);
+	SET_VARSIZE(h, WEIR_CHUNK_MAX);
+	h->flags |= WEIR_CHUNK_HAS_NEXT;
+	memcpy((char *) h + parts, &link, sizeof(link));
+	memcpy((char *) h + parts + sizeof(link), image + parts, first);
+	return insert_tuple(rel, &tup, cid);
+}
+
+void
+weir_places_add(WeirPlace *places, int *nplaces, ItemPointer tid)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	WeirPlace *p;
+
+	if (*nplaces > 0)
+	{
+		p = &places[*nplaces - 1];
+		if (block >= p->first && block <= p->last + 1)
+		{
+			p->last = Max(p->last, block);
+			p->offset = 0;
+			return;
+		}
+		if (*nplaces == WEIR_MAX_PLACES)
+		{
+			p->first = Min(p->first, block);
+			p->last = Max(p->last, block);
+			p->offset = 0;
+			return;
+		}
+	}
+	p = &places[(*nplaces)++];
+	p->first = block;
+	p->last = block;
+	p->offset = ItemPointerGetOffsetNumber(tid);
+}
+
+/* ------------------------------------------------------- reading chunks */
+
+/*
+ * The image in a tuple; its header is checked as far as this file relies on it
+ * (chunk.c checks the rest).
+ */
+static const char *
+tuple_image(HeapTuple tup, Size *len)
+{
+	const WeirChunkHeader *h;
+
+	Ensure(tup->t_data->t_hoff == TUPLE_HOFF &&
+			   tup->t_len >= TUPLE_HOFF + sizeof(WeirChunkHeader),
+		   "tuple (%u,%u) is not a chunk",
+		   ItemPointerGetBlockNumberNoCheck(&tup->t_self),
+		   ItemPointerGetOffsetNumberNoCheck(&tup->t_self));
+	h = (const WeirChunkHeader *) ((char *) tup->t_data + TUPLE_HOFF);
+	*len = tup->t_len - TUPLE_HOFF;
+	if (h->format != WEIR_CHUNK_FORMAT)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("chunk (%u,%u) has unknown format %u",
+					ItemPointerGetBlockNumberNoCheck(&tup->t_self),
+					ItemPointerGetOffsetNumberNoCheck(&tup->t_self), h->format),
+			 errhint("It may have been written by a newer pg_weir.")));
+	Ensure(parts_length(h) + ((h->flags & WEIR_CHUNK_HAS_NEXT)
+								  ? sizeof(WeirPieceLink)
+								  : 0) <=
+			   *len,
+		   "chunk (%u,%u) is too short",
+		   ItemPointerGetBlockNumberNoCheck(&tup->t_self),
+		   ItemPointerGetOffsetNumberNoCheck(&tup->t_self));
+	return (const char *) h;
+}
+
+static bool
+is_head(const char *image)
+{
+	return !(((const WeirChunkHeader *) image)->flags & WEIR_CHUNK_PIECE);
+}
+
+static bool
+has_next(const char *image)
+{
+	return (((const WeirChunkHeader *) image)->flags & WEIR_CHUNK_HAS_NEXT) !=
+		   0;
+}
+
+static void
+read_link(const char *image, WeirPieceLink *link)
+{
+	memcpy(link, image + parts_length((const WeirChunkHeader *) image),
+		   sizeof(*link));
+	Ensure(link->magic == PIECE_MAGIC, "chunk has a damaged link");
+}
+
+/* Length of the joined image. */
+static Size
+joined_length(const char *image, Size len)
+{
+	WeirPieceLink link;
+
+	if (!has_next(image))
+		return len;
+	read_link(image, &link);
+	Ensure(link.rest < ((uint64) 1 << 40), "chunk has a damaged link");
+	return len - sizeof(WeirPieceLink) + link.rest;
+}
+
+/*
+ * Join a head and its pieces into dst, which has room for joined_length bytes.
+ * How a piece is found visible: with the snapshot that shows the head.
+ */
+static void
+join_pieces(Relation rel, Snapshot snapshot, const char *image, Size len,
+			char *dst)
+{
+	WeirChunkHeader head;
+	WeirPieceLink link;
+	Size parts;
+	Size total = joined_length(image, len);
+	Size pos;
+
+	memcpy(&head, image, sizeof(head));
+	parts = parts_length(&head);
+	read_link(image, &link);
+	memcpy(dst, image, parts);
+	memcpy(dst + parts, image + parts + sizeof(link),
+		   len - parts - sizeof(link));
+	pos = len - sizeof(link);
+
+	for (;;)
+	{
+		HeapTupleData tup;
+		Buffer buffer;
+		const WeirChunkHeader *h;
+		const char *piece;
+		Size n;
+		Size skip = sizeof(WeirChunkHeader);
+		bool more;
+
+		CHECK_FOR_INTERRUPTS();
+		tup.t_self = link.next;
+		Ensure(ItemPointerIsValid(&link.next) &&
+				   heap_fetch(rel, snapshot, &tup, &buffer, false),
+			   "piece (%u,%u) of a chunk is missing",
+			   ItemPointerGetBlockNumberNoCheck(&link.next),
+			   ItemPointerGetOffsetNumberNoCheck(&link.next));
+		piece = tuple_image(&tup, &n);
+		h = (const WeirChunkHeader *) piece;
+		Ensure(!is_head(piece) && h->chunk_no == head.chunk_no &&
+				   FullTransactionIdEquals(h->xid, head.xid),
+			   "piece (%u,%u) is of another chunk",
+			   ItemPointerGetBlockNumberNoCheck(&tup.t_self),
+			   ItemPointerGetOffsetNumberNoCheck(&tup.t_self));
+		more = has_next(piece);
+		if (more)
+		{
+			read_link(piece, &link);
+			skip += sizeof(link);
+		}
+		Ensure(n - skip <= total - pos, "chunk is longer than its link says");
+		memcpy(dst + pos, piece + skip, n - skip);
+		pos += n - skip;
+		ReleaseBuffer(buffer);
+		if (!more)
+			break;
+	}
+	Ensure(pos == total, "chunk is shorter than its link says");
+	((WeirChunkHeader *) dst)->flags &= ~WEIR_CHUNK_HAS_NEXT;
+	/* four bytes of length do for one gigabyte; the true one is passed on */
+	SET_VARSIZE(dst, Min(total, MaxAllocSize));
+}
+
+/* A palloc'd copy, joined. */
+static char *
+copy_image(Relation rel, Snapshot snapshot, const char *image, Size len,
+		   Size *total)
+{
+	char *copy;
+
+	*total = joined_length(image, len);
+	copy = palloc_extended(*total, MCXT_ALLOC_HUGE);
+	if (has_next(image))
+		join_pieces(rel, snapshot, image, len, copy);
+	else
+		memcpy(copy, image, len);
+	return copy;
+}
+
+struct WeirLogScan
+{
+	Relation rel;
+	Snapshot snapshot;
+	TableScanDesc heap;
+	TupleTableSlot *slot;
+	char *joined; /* a joined image, or NULL */
+	MemoryContext cxt;
+};
+
+WeirLogScan *
+weir_log_scan_begin_parallel(Relation rel, Snapshot snapshot,
+							 ParallelTableScanDesc parallel)
+{
+	WeirLogScan *scan = palloc0(sizeof(WeirLogScan));
+
+	scan->rel = rel;
+	scan->snapshot = snapshot;
+	scan->cxt = CurrentMemoryContext;
+	/* no synchronised scans: rows come in the order of the log's blocks */
+	scan->heap =
+		heap_beginscan(rel, snapshot, 0, NULL, parallel,
+					   SO_TYPE_SEQSCAN | SO_ALLOW_STRAT | SO_ALLOW_PAGEMODE);
+	scan->slot =
+		MakeSingleTupleTableSlot(chunk_descriptor(), &TTSOpsBufferHeapTuple);
+	return scan;
+}
+
+WeirLogScan *
+weir_log_scan_begin(Relation rel, Snapshot snapshot, BlockNumber start,
+					BlockNumber nblocks)
+{
+	WeirLogScan *scan = weir_log_scan_begin_parallel(rel, snapshot, NULL);
+
+	if (start != 0 || nblocks != InvalidBlockNumber)
+		heap_setscanlimits(scan->heap, start, nblocks);
+	return scan;
+}
+
+/* The next head as it is stored. */
+static const char *
+scan_next_stored(WeirLogScan *scan, bool forward, Size *len, ItemPointer tid)
+{
+	if (scan->joined)
+	{
+		pfree(scan->joined);
+		scan->joined = NULL;
+	}
+	while (heap_getnextslot(
+		scan->heap, forward ? ForwardScanDirection : BackwardScanDirection,
+		scan->slot))
+	{
+		HeapTuple tup = ((BufferHeapTupleTableSlot *) scan->slot)->base.tuple;
+		const char *image = tuple_image(tup, len);
+
+		if (!is_head(image))
+			continue;
+		*tid = tup->t_self;
+		return image;
+	}
+	return NULL;
+}
+
+bool
+weir_log_scan_next(WeirLogScan *scan, bool forward, const char **image,
+				   Size *len, ItemPointer tid)
+{
+	const char *stored;
+	Size n;
+
+	stored = scan_next_stored(scan, forward, &n, tid);
+	if (stored == NULL)
+		return false;
+	if (has_next(stored))
+	{
+		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+
+		scan->joined = copy_image(scan->rel, scan->snapshot, stored, n, len);
+		MemoryContextSwitchTo(old);
+		*image = scan->joined;
+	}
+	else
+	{
+		*image = stored;
+		*len = n;
+	}
+	return true;
+}
+
+/* The parts of a stored head that are not its body. */
+static void
+read_parts(const char *image, WeirChunkHeader *header, TimestampTz *min_time,
+		   TimestampTz *max_time, bool *has_record, WeirRecord *record)
+{
+	const char *p = image + sizeof(*header);
+
+	memcpy(header, image, sizeof(*header));
+	*min_time = WEIR_NO_TIME;
+	*max_time = WEIR_NO_TIME;
+	if (header->flags & WEIR_CHUNK_HAS_TIME)
+	{
+		memcpy(min_time, p, sizeof(int64));
+		memcpy(max_time, p + sizeof(int64), sizeof(int64));
+		p += 2 * sizeof(int64);
+	}
+	*has_record = (header->flags & WEIR_CHUNK_RECORD) != 0;
+	if (*has_record)
+		memcpy(record, p, sizeof(*record));
+	else
+		memset(record, 0, sizeof(*record));
+}
+
+bool
+weir_log_scan_next_header(WeirLogScan *scan, WeirChunkHeader *header,
+						  TimestampTz *min_time, TimestampTz *max_time,
+						  bool *has_record, WeirRecord *record, ItemPointer tid,
+						  Size *len)
+{
+	const char *image;
+
+	image = scan_next_stored(scan, true, len, tid);
+	if (image == NULL)
+		return false;
+	*len = joined_length(image, *len);
+	read_parts(image, header, min_time, max_time, has_record, record);
+	return true;
+}
+
+void
+weir_log_scan_rewind(WeirLogScan *scan)
+{
+	ExecClearTuple(scan->slot);
+	if (scan->joined)
+		pfree(scan->joined);
+	scan->joined = NULL;
+	heap_rescan(scan->heap, NULL, false, false, false, false);
+}
+
+void
+weir_log_scan_end(WeirLogScan *scan)
+{
+	ExecDropSingleTupleTableSlot(scan->slot);
+	heap_endscan(scan->heap);
+	if (scan->joined)
+		pfree(scan->joined);
+	pfree(scan);
+}
+
+bool
+weir_log_fetch(Relation rel, Snapshot snapshot, ItemPointer tid, char **image,
+			   Size *len)
+{
+	HeapTupleData tup;
+	Buffer buffer;
+	const char *stored;
+	Size n;
+	bool found = false;
+
+	if (!ItemPointerIsValid(tid) ||
+		ItemPointerGetBlockNumber(tid) >= RelationGetNumberOfBlocks(rel))
+		return false;
+	tup.t_self = *tid;
+	if (!heap_fetch(rel, snapshot, &tup, &buffer, false))
+		return false;
+	stored = tuple_image(&tup, &n);
+	if (is_head(stored))
+	{
+		*image = copy_image(rel, snapshot, stored, n, len);
+		found = true;
+	}
+	ReleaseBuffer(buffer);
+	return found;
+}
+
+/*
+ * Line pointers, headers and record flags of the visible heads of a page, in
+ * line order; chunks has room for MaxHeapTuplesPerPage.  The caller has a pin.
+ */
+int
+weir_log_block_chunks(Relation rel, Snapshot snapshot, Buffer buffer,
+					  WeirBlockChunk *chunks)
+{
+	Page page;
+	OffsetNumber max;
+	int n = 0;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	max = PageGetMaxOffsetNumber(page);
+	for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
+	{
+		ItemId item = PageGetItemId(page, off);
+		HeapTupleData tup;
+		const WeirChunkHeader *h;
+		Size len;
+
+		if (!ItemIdIsNormal(item))
+			continue;
+		tup.t_data = (HeapTupleHeader) PageGetItem(page, item);
+		tup.t_len = ItemIdGetLength(item);
+		tup.t_tableOid = RelationGetRelid(rel);
+		ItemPointerSet(&tup.t_self, BufferGetBlockNumber(buffer), off);
+		if (!HeapTupleSatisfiesVisibility(&tup, snapshot, buffer))
+			continue;
+		h = (const WeirChunkHeader *) tuple_image(&tup, &len);
+		if (!is_head((const char *) h))
+			continue;
+		chunks[n].offset = off;
+		memcpy(&chunks[n].header, h, sizeof(*h));
+		chunks[n].adopts = false;
+		if (h->flags & WEIR_CHUNK_RECORD)
+		{
+			WeirChunkHeader header;
+			TimestampTz min_time;
+			TimestampTz max_time;
+			bool has_record;
+			WeirRecord record;
+
+			read_parts((const char *) h, &header, &min_time, &max_time,
+					   &has_record, &record);
+			chunks[n].adopts = (record.kind == WEIR_RECORD_ADOPT);
+		}
+		n++;
+	}
+	LockBuffer(buffer, BUFFER_LOCK_UNLOCK);
+	return n;
+}
+
+/* ----------------------------------- collecting transactions from the log */
+
+/* A transaction of which some chunks have been met. */
+typedef struct Collected
+{
+	FullTransactionId xid; /* hash key */
+	uint32 nchunks;
+	uint64 nrows;
+	uint64 nbytes;
+	int nplaces;
+	WeirPlace places[WEIR_MAX_PLACES];
+	bool has_record;
+	WeirRecord record;
+} Collected;
+
+/* What ADOPT records say. */
+typedef struct Adopted
+{
+	FullTransactionId xid; /* hash key: the prepared transaction */
+	WeirNumber number;
+	TimestampTz arrival;
+} Adopted;
+
+/* txn->number is WEIR_NO_NUMBER for one that is not adopted. */
+typedef void (*CollectCallback)(void *arg, const WeirTxn *txn);
+
+static HTAB *
+make_xid_hash(const char *name, Size entrysize, MemoryContext cxt)
+{
+	HASHCTL ctl;
+
+	ctl.keysize = sizeof(FullTransactionId);
+	ctl.entrysize = entrysize;
+	ctl.hcxt = cxt;
+	return hash_create(name, 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
+report_collected(const Collected *c, WeirNumber number, TimestampTz arrival,
+				 CollectCallback callback, void *arg)
+{
+	WeirTxn txn;
+
+	memset(&txn, 0, sizeof(txn));
+	txn.number = number;
+	txn.xid = c->xid;
+	txn.arrival = arrival;
+	txn.watermark = c->record.watermark;
+	txn.nchunks = c->nchunks;
+	txn.nrows = c->nrows;
+	txn.nbytes = c->nbytes;
+	txn.nplaces = c->nplaces;
+	memcpy(txn.places, c->places, sizeof(txn.places));
+	callback(arg, &txn);
+}
+
+/*
+ * Scan all headers visible to the snapshot and report each transaction whose
+ * chunks are all there, with number >= from (0: all, those without a number
+ * too).  Only transactions that are not yet complete are kept in memory.
+ * strict: an incomplete one is an error (with a dirty snapshot it is a running
+ * one).
+ */
+static void
+collect_transactions(Relation rel, Snapshot snapshot, WeirNumber from,
+					 bool strict, CollectCallback callback, void *arg)
+{
+	MemoryContext cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir log collect", ALLOCSET_DEFAULT_SIZES);
+	HTAB *collected = make_xid_hash("weir collected", sizeof(Collected), cxt);
+	HTAB *adopted = make_xid_hash("weir adopted", sizeof(Adopted), cxt);
+	WeirLogScan *scan =
+		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
+	HASH_SEQ_STATUS seq;
+	Collected *c;
+	WeirChunkHeader header;
+	TimestampTz min_time;
+	TimestampTz max_time;
+	bool has_record;
+	WeirRecord record;
+	ItemPointerData tid;
+	Size len;
+
+	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
+									 &has_record, &record, &tid, &len))
+	{
+		bool found;
+
+		CHECK_FOR_INTERRUPTS();
+		if (has_record && record.kind == WEIR_RECORD_ADOPT)
+		{
+			Adopted *a =
+				hash_search(adopted, &record.adopts, HASH_ENTER, &found);
+
+			a->number = record.number;
+			a->arrival = record.arrival;
+			continue;
+		}
+		/* the usual case needs no memory */
+		if (has_record && record.nchunks == 1 &&
+			record.number != WEIR_NO_NUMBER && record.number < from)
+			continue;
+
+		c = hash_search(collected, &header.xid, HASH_ENTER, &found);
+		if (!found)
+		{
+			FullTransactionId xid = c->xid;
+
+			memset(c, 0, sizeof(*c));
+			c->xid = xid;
+		}
+		c->nchunks++;
+		c->nrows += header.nrows;
+		c->nbytes += len;
+		weir_places_add(c->places, &c->nplaces, &tid);
+		if (has_record)
+		{
+			Ensure(!c->has_record, "transaction has two records");
+			c->has_record = true;
+			c->record = record;
+		}
+		if (c->has_record && c->nchunks == c->record.nchunks &&
+			c->record.number != WEIR_NO_NUMBER)
+		{
+			if (c->record.number >= from)
+				report_collected(c, c->record.number, c->record.arrival,
+								 callback, arg);
+			hash_search(collected, &header.xid, HASH_REMOVE, NULL);
+		}
+	}
+	weir_log_scan_end(scan);
+
+	/* what is left was prepared, or is incomplete */
+	hash_seq_init(&seq, collected);
+	while ((c = hash_seq_search(&seq)) != NULL)
+	{
+		Adopted *a;
+
+		if (!c->has_record || c->nchunks != c->record.nchunks)
+		{
+			if (strict)
+				ereport(ERROR,
+						(errcode(ERRCODE_DATA_CORRUPTED),
+						 errmsg("log of stream \"%s\" is damaged",
+								RelationGetRelationName(rel)),
+						 errdetail("Transaction " UINT64_FORMAT
+								   " has %u chunks, its record says %u.",
+								   U64FromFullTransactionId(c->xid), c->nchunks,
+								   c->has_record ? c->record.nchunks : 0)));
+			continue;
+		}
+		if (c->record.number != WEIR_NO_NUMBER)
+			continue;
+		a = hash_search(adopted, &c->xid, HASH_FIND, NULL);
+		if (a == NULL)
+		{
+			if (from == WEIR_NO_NUMBER)
+				report_collected(c, WEIR_NO_NUMBER, WEIR_NO_TIME, callback,
+								 arg);
+		}
+		else if (a->number >= from)
+			report_collected(c, a->number, a->arrival, callback, arg);
+	}
+	MemoryContextDelete(cxt);
+}
+
+/* ---------------------------------------------------- chunks of a transaction */
+
+typedef struct ChunkPlace
+{
+	uint32 chunk_no;
+	ItemPointerData tid;
+} ChunkPlace;
+
+struct WeirChunkCursor
+{
+	Relation rel;
+	Snapshot snapshot;
+	ChunkPlace *chunks;
+	int nchunks;
+	int space;
+	int next;
+};
+
+static void
+remember_chunk(WeirChunkCursor *c, uint32 chunk_no, ItemPointer tid)
+{
+	if (c->nchunks == c->space)
+	{
+		c->space = c->space ? c->space * 2 : 16;
+		c->chunks =
+			c->chunks ? repalloc_huge(c->chunks, c->space * sizeof(ChunkPlace))
+					  : palloc(c->space * sizeof(ChunkPlace));
+	}
+	c->chunks[c->nchunks].chunk_no = chunk_no;
+	c->chunks[c->nchunks].tid = *tid;
+	c->nchunks++;
+}
+
+static void
+find_in_block(WeirChunkCursor *c, BlockNumber block, FullTransactionId xid,
+			  OffsetNumber only)
+{
+	WeirBlockChunk chunks[MaxHeapTuplesPerPage];
+	Buffer buffer;
+	int n;
+
+	CHECK_FOR_INTERRUPTS();
+	buffer = ReadBuffer(c->rel, block);
+	n = weir_log_block_chunks(c->rel, c->snapshot, buffer, chunks);
+	for (int i = 0; i < n; i++)
+	{
+		ItemPointerData tid;
+
+		if (!FullTransactionIdEquals(chunks[i].header.xid, xid) ||
+			chunks[i].adopts || (only != 0 && chunks[i].offset != only))
+			continue;
+		ItemPointerSet(&tid, block, chunks[i].offset);
+		remember_chunk(c, chunks[i].header.chunk_no, &tid);
+	}
+	ReleaseBuffer(buffer);
+}
+
+static void
+find_in_file(WeirChunkCursor *c, FullTransactionId xid)
+{
+	WeirLogScan *scan =
+		weir_log_scan_begin(c->rel, c->snapshot, 0, InvalidBlockNumber);
+	WeirChunkHeader header;
+	TimestampTz min_time;
+	TimestampTz max_time;
+	bool has_record;
+	WeirRecord record;
+	ItemPointerData tid;
+	Size len;
+
+	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
+									 &has_record, &record, &tid, &len))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (FullTransactionIdEquals(header.xid, xid) &&
+			!(has_record && record.kind == WEIR_RECORD_ADOPT))
+			remember_chunk(c, header.chunk_no, &tid);
+	}
+	weir_log_scan_end(scan);
+}
+
+static int
+compare_chunks(const void *a, const void *b)
+{
+	uint32 x = ((const ChunkPlace *) a)->chunk_no;
+	uint32 y = ((const ChunkPlace *) b)->chunk_no;
+
+	return (x > y) - (x < y);
+}
+
+/* Fills the cursor; false: the log does not hold what txn says. */
+static bool
+find_chunks(WeirChunkCursor *c, const WeirTxn *txn)
+{
+	BlockNumber nblocks = RelationGetNumberOfBlocks(c->rel);
+
+	for (int i = 0; i < txn->nplaces; i++)
+	{
+		const WeirPlace *p = &txn->places[i];
+
+		for (BlockNumber b = p->first; b <= p->last && b < nblocks; b++)
+		{
+			bool seen = false;
+
+			/* joined ranges may overlap */
+			for (int j = 0; j < i; j++)
+				if (b >= txn->places[j].first && b <= txn->places[j].last)
+					seen = true;
+			if (!seen)
+				find_in_block(c, b, txn->xid, 0);
+		}
+	}
+	if (c->nchunks != txn->nchunks)
+	{
+		c->nchunks = 0;
+		find_in_file(c, txn->xid);
+	}
+	qsort(c->chunks, c->nchunks, sizeof(ChunkPlace), compare_chunks);
+	return c->nchunks == txn->nchunks;
+}
+
+WeirChunkCursor *
+weir_log_chunks_begin(Relation rel, Snapshot snapshot, const WeirTxn *txn)
+{
+	WeirChunkCursor *c = palloc0(sizeof(WeirChunkCursor));
+
+	c->rel = rel;
+	c->snapshot = snapshot;
+	if (!find_chunks(c, txn))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("log of stream \"%s\" is damaged",
+							   RelationGetRelationName(rel)),
+						errdetail("Transaction " UINT64_FORMAT
+								  " has %d chunks, its record says %u.",
+								  U64FromFullTransactionId(txn->xid),
+								  c->nchunks, txn->nchunks)));
+	return c;
+}
+
+char *
+weir_log_chunks_next(WeirChunkCursor *c, Size *len)
+{
+	char *image;
+
+	if (c->next >= c->nchunks)
+		return NULL;
+	CHECK_FOR_INTERRUPTS();
+	Ensure(weir_log_fetch(c->rel, c->snapshot, &c->chunks[c->next].tid, &image,
+						  len),
+		   "a chunk that was visible is gone");
+	c->next++;
+	return image;
+}
+
+void
+weir_log_chunks_end(WeirChunkCursor *c)
+{
+	if (c->chunks)
+		pfree(c->chunks);
+	pfree(c);
+}
+
+bool
+weir_log_txn_visible(Relation rel, Snapshot snapshot, const WeirTxn *txn)
+{
+	WeirChunkCursor c;
+	bool found;
+
+	memset(&c, 0, sizeof(c));
+	c.rel = rel;
+	c.snapshot = snapshot;
+	found = find_chunks(&c, txn);
+	if (c.chunks)
+		pfree(c.chunks);
+	return found;
+}
+
+/* --------------------------------------------------------------- reader */
+
+typedef struct PendingTxn
+{
+	WeirTxn txn;
+	TimestampTz published_at;
+} PendingTxn;
+
+struct WeirLogReader
+{
+	Oid stream;
+	MemoryContext cxt;
+	WeirNumber done_before; /* everything below has been yielded */
+	WeirNumber horizon;
+	WeirNumber limit;		/* transactions from here on were not all kept:
+								 * scan before yielding them */
+	WeirNumber scanned_max; /* highest number of the last scan: the ring may
+								 * bring it again */
+	uint64 cursor;			/* next ring entry to look at */
+	bool need_scan;
+	RelFileNumber filenumber; /* of the last poll */
+	PendingTxn *pending;	  /* binary heap by number, xid */
+	int npending;
+	int space;
+};
+
+WeirLogReader *
+weir_log_reader_create(Oid stream, WeirPosition after, MemoryContext cxt)
+{
+	WeirLogReader *r = MemoryContextAllocZero(cxt, sizeof(WeirLogReader));
+
+	r->stream = stream;
+	r->cxt = cxt;
+	r->done_before = after + 1;
+	r->horizon = r->done_before;
+	r->limit = PG_UINT64_MAX;
+	r->need_scan = true;
+	return r;
+}
+
+void
+weir_log_reader_free(WeirLogReader *reader)
+{
+	if (reader->pending)
+		pfree(reader->pending);
+	pfree(reader);
+}
+
+static int
+compare_pending(const void *a, const void *b)
+{
+	const WeirTxn *x = &((const PendingTxn *) a)->txn;
+	const WeirTxn *y = &((const PendingTxn *) b)->txn;
+	uint64 xx = U64FromFullTransactionId(x->xid);
+	uint64 yx = U64FromFullTransactionId(y->xid);
+
+	if (x->number != y->number)
+		return x->number < y->number ? -1 : 1;
+	return (xx > yx) - (xx < yx);
+}
+
+static void
+sift_up(WeirLogReader *r, int i)
+{
+	PendingTxn moving = r->pending[i];
+
+	while (i > 0)
+	{
+		int parent = (i - 1) / 2;
+
+		if (compare_pending(&r->pending[parent], &moving) <= 0)
+			break;
+		r->pending[i] = r->pending[parent];
+		i = parent;
+	}
+	r->pending[i] = moving;
+}
+
+static void
+sift_down(WeirLogReader *r, int i)
+{
+	PendingTxn moving = r->pending[i];
+
+	for (;;)
+	{
+		int child = 2 * i + 1;
+
+		if (child >= r->npending)
+			break;
+		if (child + 1 < r->npending &&
+			compare_pending(&r->pending[child + 1], &r->pending[child]) < 0)
+			child++;
+		if (compare_pending(&moving, &r->pending[child]) <= 0)
+			break;
+		r->pending[i] = r->pending[child];
+		i = child;
+	}
+	r->pending[i] = moving;
+}
+
+static void
+add_pending(WeirLogReader *r, const WeirTxn *txn, TimestampTz published_at)
+{
+	if (txn->number < r->done_before || txn->number >= r->limit)
+		return;
+	if (r->npending == MAX_PENDING)
+	{
+		/* keep the lower half; a sorted array is a heap */
+		qsort(r->pending, r->npending, sizeof(PendingTxn), compare_pending);
+		r->npending = MAX_PENDING / 2;
+		r->limit = r->pending[r->npending].txn.number;
+		/* never half of those that share a number */
+		while (r->npending > 0 &&
+			   r->pending[r->npending - 1].txn.number >= r->limit)
+			r->npending--;
+		if (txn->number >= r->limit)
+			return;
+	}
+	if (r->npending == r->space)
+	{
+		r->space = r->space ? r->space * 2 : 64;
+		if (r->pending == NULL)
+			r->pending =
+				MemoryContextAlloc(r->cxt, r->space * sizeof(PendingTxn));
+		else
+			r->pending =
+				repalloc_huge(r->pending, r->space * sizeof(PendingTxn));
+	}
+	r->pending[r->npending].txn = *txn;
+	r->pending[r->npending].published_at = published_at;
+	r->npending++;
+	sift_up(r, r->npending - 1);
+}
+
+static void
+reader_collect(void *arg, const WeirTxn *txn)
+{
+	WeirLogReader *r = arg;
+
+	r->scanned_max = Max(r->scanned_max, txn->number);
+	add_pending(r, txn, 0);
+}
+
+/* The ring may bring what a scan has found already. */
+static bool
+already_pending(WeirLogReader *r, const WeirTxn *txn)
+{
+	if (txn->number > r->scanned_max)
+		return false;
+	for (int i = 0; i < r->npending; i++)
+		if (r->pending[i].txn.number == txn->number &&
+			FullTransactionIdEquals(r->pending[i].txn.xid, txn->xid))
+			return true;
+	return false;
+}
+
+/*
+ * Take what the ring holds between our cursor and head, which was read together
+ * with the horizon.
+ */
+static void
+read_ring(WeirLogReader *r, uint64 head)
+{
+	WeirRingEntry batch[RING_BATCH];
+
+	while (r->cursor < head && !r->need_scan)
+	{
+		int n = 0;
+
+		LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
+		if (weir_shared->ring_head - r->cursor > WEIR_RING_SIZE)
+			r->need_scan = true;
+		while (r->cursor < head && n < RING_BATCH && !r->need_scan)
+		{
+			const WeirRingEntry *e =
+				&weir_shared->ring[r->cursor % WEIR_RING_SIZE];
+
+			if (e->stream == r->stream && e->db == MyDatabaseId)
+				batch[n++] = *e;
+			r->cursor++;
+		}
+		LWLockRelease(&weir_shared->order_lock);
+
+		for (int i = 0; i < n; i++)
+		{
+			/* written into a file we do not know: what it holds, a scan says */
+			if (batch[i].filenumber != r->filenumber)
+				r->need_scan = true;
+			else if (!already_pending(r, &batch[i].txn))
+				add_pending(r, &batch[i].txn, batch[i].published_at);
+		}
+	}
+}
+
+WeirNumber
+weir_log_reader_poll(WeirLogReader *r, Relation rel)
+{
+	uint64 head;
+
+	if (r->filenumber != weir_rel_number(rel))
+	{
+		r->filenumber = weir_rel_number(rel);
+		r->need_scan = true;
+	}
+	r->horizon = weir_order_horizon(&head);
+	if (!r->need_scan)
+		read_ring(r, head);
+	if (!r->need_scan && r->horizon > r->limit &&
+		(r->npending == 0 || r->pending[0].txn.number >= r->limit))
+		r->need_scan = true;
+	if (r->need_scan)
+	{
+		Snapshot snapshot;
+
+		/*
+		 * The horizon again: what was below it is visible to a snapshot taken
+		 * now.  Whatever else the snapshot shows is complete too, and may come
+		 * once more through the ring (already_pending).
+		 */
+		r->npending = 0;
+		r->limit = PG_UINT64_MAX;
+		r->scanned_max = 0;
+		r->horizon = weir_order_horizon(&head);
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		collect_transactions(rel, snapshot, r->done_before, true,
+							 reader_collect, r);
+		UnregisterSnapshot(snapshot);
+		r->cursor = head;
+		r->need_scan = false;
+	}
+	return Min(r->horizon, r->limit);
+}
+
+bool
+weir_log_reader_pending(WeirLogReader *r)
+{
+	uint64 head;
+
+	if (r->need_scan)
+		return true;
+	r->horizon = weir_order_horizon(&head);
+	read_ring(r, head);
+	if (r->need_scan || r->horizon > r->limit)
+		return true;
+	return r->npending > 0 && r->pending[0].txn.number < r->horizon;
+}
+
+bool
+weir_log_reader_peek(WeirLogReader *r, WeirTxn *txn, TimestampTz *published_at)
+{
+	if (r->need_scan || r->npending == 0 ||
+		r->pending[0].txn.number >= Min(r->horizon, r->limit))
+		return false;
+	*txn = r->pending[0].txn;
+	if (published_at)
+		*published_at = r->pending[0].published_at;
+	return true;
+}
+
+void
+weir_log_reader_advance(WeirLogReader *r)
+{
+	WeirNumber number;
+
+	Assert(r->npending > 0);
+	number = r->pending[0].txn.number;
+	r->npending--;
+	if (r->npending > 0)
+	{
+		r->pending[0] = r->pending[r->npending];
+		sift_down(r, 0);
+	}
+	if (r->npending == 0 || r->pending[0].txn.number != number)
+		r->done_before = number + 1;
+}
+
+WeirNumber
+weir_log_reader_done_before(WeirLogReader *r)
+{
+	WeirNumber reached = Min(r->horizon, r->limit);
+
+	if (!r->need_scan)
+	{
+		if (r->npending > 0)
+			reached = Min(reached, r->pending[0].txn.number);
+		r->done_before = Max(r->done_before, reached);
+	}
+	return r->done_before;
+}
+
+/* ------------------------------------------------------------ watermark */
+
+static void
+max_watermark(void *arg, const WeirTxn *txn)
+{
+	TimestampTz *w = arg;
+
+	if (txn->number != WEIR_NO_NUMBER)
+		*w = Max(*w, txn->watermark);
+}
+
+TimestampTz
+weir_log_watermark(Relation rel, Snapshot snapshot)
+{
+	TimestampTz w = WEIR_NO_TIME;
+
+	collect_transactions(rel, snapshot, 1, true, max_watermark, &w);
+	return w;
+}
+
+/* ------------------------------------------------ prepared transactions */
+
+/*
+ * Object locks on a relation's pg_class row are used by nobody else.  Released
+ * at the end of the transaction.
+ */
+bool
+weir_log_lock_adoption(Oid stream, bool collecting)
+{
+	LOCKTAG tag;
+
+	if (collecting)
+	{
+		LockDatabaseObject(RelationRelationId, stream, 1, ExclusiveLock);
+		return true;
+	}
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 1);
+	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+typedef struct CollectPrepared
+{
+	Oid stream;
+	RelFileNumber filenumber;
+	bool full;
+} CollectPrepared;
+
+bool
+weir_log_add_prepared(Oid stream, RelFileNumber filenumber, const WeirTxn *txn)
+{
+	int n;
+	WeirPrepared *prepared = weir_shmem_prepared(&n);
+	WeirPrepared *unused = NULL;
+	bool found = false;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		WeirPrepared *p = &prepared[i];
+
+		if (!p->in_use)
+			unused = unused ? unused : p;
+		else if (p->db == MyDatabaseId && p->stream == stream &&
+				 FullTransactionIdEquals(p->xid, txn->xid))
+			found = true;
+	}
+	if (!found && unused)
+	{
+		unused->adopting = false;
+		unused->db = MyDatabaseId;
+		unused->stream = stream;
+		unused->xid = txn->xid;
+		unused->filenumber = filenumber;
+		unused->txn = *txn;
+		unused->in_use = true;
+		weir_shared->nprepared++;
+		found = true;
+	}
+	LWLockRelease(&weir_shared->directory_lock);
+	return found;
+}
+
+void
+weir_log_remove_prepared(Oid stream, FullTransactionId xid)
+{
+	int n;
+	WeirPrepared *prepared = weir_shmem_prepared(&n);
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+	{
+		WeirPrepared *p = &prepared[i];
+
+		if (p->in_use && p->db == MyDatabaseId && p->stream == stream &&
+			FullTransactionIdEquals(p->xid, xid))
+		{
+			p->in_use = false;
+			weir_shared->nprepared--;
+		}
+	}
+	LWLockRelease(&weir_shared->directory_lock);
+}
+
+static void
+add_collected_prepared(void *arg, const WeirTxn *txn)
+{
+	CollectPrepared *c = arg;
+
+	if (txn->number == WEIR_NO_NUMBER &&
+		!weir_log_add_prepared(c->stream, c->filenumber, txn))
+		c->full = true;
+}
+
+/*
+ * A dirty snapshot shows the chunks of transactions that are still prepared; a
+ * running one has no record yet, or one with a number.  The lock keeps adopters
+ * out, so that a record read before its ADOPT record was written is not taken
+ * for one that has none.
+ */
+void
+weir_log_collect_prepared(Relation rel)
+{
+	CollectPrepared c;
+	SnapshotData dirty;
+
+	c.stream = RelationGetRelid(rel);
+	c.filenumber = weir_rel_number(rel);
+	c.full = false;
+	weir_log_lock_adoption(c.stream, true);
+	InitDirtySnapshot(dirty);
+	collect_transactions(rel, &dirty, WEIR_NO_NUMBER, false,
+						 add_collected_prepared, &c);
+	if (c.full)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many prepared transactions wrote to streams"),
+				 errdetail("Their events count once others are finished."),
+				 errhint("Increase max_prepared_transactions.")));
+}
+
+/* ----------------------------------------------------------------- trim */
+
+typedef struct TrimTxn
+{
+	WeirNumber number;
+	TimestampTz arrival;
+	uint64 nbytes;
+	FullTransactionId xid;
+} TrimTxn;
+
+typedef struct TrimState
+{
+	WeirPosition up_to;
+	TimestampTz older_than;
+	uint64 total;
+	TrimTxn *txns;
+	Size n;
+	Size space;
+} TrimState;
+
+static void
+trim_collect(void *arg, const WeirTxn *txn)
+{
+	TrimState *t = arg;
+
+	t->total += txn->nbytes;
+	if (txn->number == WEIR_NO_NUMBER || txn->number > t->up_to ||
+		txn->arrival >= t->older_than)
+		return;
+	if (t->n == t->space)
+	{
+		t->space = t->space ? t->space * 2 : 1024;
+		t->txns = t->txns ? repalloc_huge(t->txns, t->space * sizeof(TrimTxn))
+						  : palloc(t->space * sizeof(TrimTxn));
+	}
+	t->txns[t->n].number = txn->number;
+	t->txns[t->n].arrival = txn->arrival;
+	t->txns[t->n].nbytes = txn->nbytes;
+	t->txns[t->n].xid = txn->xid;
+	t->n++;
+}
+
+static int
+compare_trim(const void *a, const void *b)
+{
+	WeirNumber x = ((const TrimTxn *) a)->number;
+	WeirNumber y = ((const TrimTxn *) b)->number;
+
+	return (x > y) - (x < y);
+}
+
+/* False: somebody else has deleted it. */
+static bool
+delete_tuple(Relation rel, ItemPointer tid, CommandId cid)
+{
+	Shadow shadow;
+	TM_FailureData failure;
+
+	return heap_delete(make_shadow(&shadow, rel), tid, cid, InvalidSnapshot,
+					   true, &failure, false) == TM_Ok;
+}
+
+/*
+ * Deletes in the order of numbers, as long as more than keep_bytes would
+ * remain.  An ADOPT record goes with the transaction it numbers.
+ */
+uint64
+weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
+			  uint64 keep_bytes)
+{
+	MemoryContext cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir log trim", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	CommandId cid = GetCurrentCommandId(true);
+	TrimState trim;
+	HTAB *doomed;
+	uint64 freed = 0;
+	uint64 nrows = 0;
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+
+	memset(&trim, 0, sizeof(trim));
+	trim.up_to = up_to;
+	trim.older_than = older_than;
+	collect_transactions(rel, snapshot, WEIR_NO_NUMBER, true, trim_collect,
+						 &trim);
+	if (trim.n > 1)
+		qsort(trim.txns, trim.n, sizeof(TrimTxn), compare_trim);
+
+	doomed = make_xid_hash("weir doomed", sizeof(FullTransactionId), cxt);
+	for (Size i = 0; i < trim.n; i++)
+	{
+		if (trim.total - freed - trim.txns[i].nbytes < keep_bytes)
+			break;
+		hash_search(doomed, &trim.txns[i].xid, HASH_ENTER, NULL);
+		freed += trim.txns[i].nbytes;
+	}
+
+	if (freed > 0 || hash_get_num_entries(doomed) > 0)
+	{
+		slot = MakeSingleTupleTableSlot(chunk_descriptor(),
+										&TTSOpsBufferHeapTuple);
+		scan = heap_beginscan(rel, snapshot, 0, NULL, NULL,
+							  SO_TYPE_SEQSCAN | SO_ALLOW_STRAT |
+								  SO_ALLOW_PAGEMODE);
+		while (heap_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			HeapTuple tup = ((BufferHeapTupleTableSlot *) slot)->base.tuple;
+			ItemPointerData tid = tup->t_self;
+			Size len;
+			const char *image = tuple_image(tup, &len);
+			WeirChunkHeader header;
+			TimestampTz min_time;
+			TimestampTz max_time;
+			bool has_record;
+			WeirRecord record;
+			FullTransactionId xid;
+
+			CHECK_FOR_INTERRUPTS();
+			read_parts(image, &header, &min_time, &max_time, &has_record,
+					   &record);
+			xid = header.xid;
+			if (has_record && record.kind == WEIR_RECORD_ADOPT)
+				xid = record.adopts;
+			if (hash_search(doomed, &xid, HASH_FIND, NULL) == NULL)
+				continue;
+			if (!delete_tuple(rel, &tid, cid))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						 errmsg("log of stream \"%s\" was trimmed concurrently",
+								RelationGetRelationName(rel))));
+			if (is_head(image))
+				nrows += header.nrows;
+		}
+		heap_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+		/* one by hand, so that there is a place for the others */
+		if (nrows > 0 && pgstat_should_count_relation(rel))
+		{
+			pgstat_count_heap_delete(rel);
+			rel->pgstat_info->trans->tuples_deleted += nrows - 1;
+		}
+	}
+	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	return freed;
+}
+
+/* -------------------------------------------------------------- rewrite */
+
+typedef struct RewriteSource
+{
+	Relation rel;
+	RewriteState rewrite;
+	TransactionId oldest_xmin;
+	double rows;
+	double dead;
+	double recently_dead;
+} RewriteSource;
+
+/* A private copy of a tuple, whoever sees it. */
+static HeapTuple
+copy_raw_tuple(Relation rel, ItemPointer tid)
+{
+	Buffer buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(tid));
+	Page page;
+	ItemId item;
+	HeapTupleData tup;
+	HeapTuple copy;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	page = BufferGetPage(buffer);
+	Ensure(ItemPointerGetOffsetNumber(tid) <= PageGetMaxOffsetNumber(page),
+		   "piece of a chunk is missing");
+	item = PageGetItemId(page, ItemPointerGetOffsetNumber(tid));
+	Ensure(ItemIdIsNormal(item), "piece of a chunk is missing");
+	tup.t_data = (HeapTupleHeader) PageGetItem(page, item);
+	tup.t_len = ItemIdGetLength(item);
+	tup.t_tableOid = RelationGetRelid(rel);
+	tup.t_self = *tid;
+	copy = heap_copytuple(&tup);
+	UnlockReleaseBuffer(buffer);
+	return copy;
+}
+
+static ItemPointerData
+rewrite_tuple(RewriteSource *src, HeapTuple old, HeapTuple copy)
+{
+	rewrite_heap_tuple(src->rewrite, old, copy);
+	return copy->t_self;
+}
+
+static void
+relink(HeapTuple copy, ItemPointerData next)
+{
+	Size len;
+	const char *image = tuple_image(copy, &len);
+	char *where;
+	WeirPieceLink link;
+
+	read_link(image, &link);
+	link.next = next;
+	where = (char *) copy->t_data + TUPLE_HOFF +
+			parts_length((const WeirChunkHeader *) image);
+	memcpy(where, &link, sizeof(link));
+}
+
+/* A head, and before it its pieces from the last to the first. */
+static void
+rewrite_chunk(RewriteSource *src, HeapTuple head)
+{
+	HeapTuple copy = heap_copytuple(head);
+	Size len;
+	const char *image = tuple_image(copy, &len);
+
+	src->rows += ((const WeirChunkHeader *) image)->nrows;
+	if (has_next(image))
+	{
+		ItemPointerData *tids = NULL;
+		int n = 0;
+		int space = 0;
+		WeirPieceLink link;
+		ItemPointerData next;
+		bool more = true;
+
+		read_link(image, &link);
+		while (more)
+		{
+			HeapTuple piece;
+			const char *p;
+
+			CHECK_FOR_INTERRUPTS();
+			if (n == space)
+			{
+				space = space ? space * 2 : 64;
+				tids =
+					tids ? repalloc_huge(tids, space * sizeof(ItemPointerData))
+						 : palloc(space * sizeof(ItemPointerData));
+			}
+			tids[n++] = link.next;
+			piece = copy_raw_tuple(src->rel, &link.next);
+			p = tuple_image(piece, &len);
+			Ensure(!is_head(p), "link leads to a chunk's head");
+			more = has_next(p);
+			if (more)
+				read_link(p, &link);
+			heap_freetuple(piece);
+		}
+		ItemPointerSetInvalid(&next);
+		for (int i = n - 1; i >= 0; i--)
+		{
+			HeapTuple old = copy_raw_tuple(src->rel, &tids[i]);
+			HeapTuple piece = heap_copytuple(old);
+
+			if (i < n - 1)
+				relink(piece, next);
+			next = rewrite_tuple(src, old, piece);
+			heap_freetuple(piece);
+			heap_freetuple(old);
+		}
+		relink(copy, next);
+		pfree(tids);
+	}
+	rewrite_tuple(src, head, copy);
+	heap_freetuple(copy);
+}
+
+/*
+ * VACUUM FULL: every chunk that somebody may still see keeps header, xmin and
+ * xmax.  Caller holds AccessExclusiveLock on old_rel; new_rel is its own.
+ */
+void
+weir_log_rewrite(Relation old_rel, Relation new_rel, TransactionId oldest_xmin,
+				 TransactionId freeze_xid, MultiXactId multi_cutoff,
+				 double *rows, double *vacuumed, double *recently_dead)
+{
+	Shadow shadow;
+	RewriteSource src;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	MemoryContext cxt;
+
+	memset(&src, 0, sizeof(src));
+	src.rel = old_rel;
+	src.oldest_xmin = oldest_xmin;
+	src.rewrite = begin_heap_rewrite(old_rel, make_shadow(&shadow, new_rel),
+									 oldest_xmin, freeze_xid, multi_cutoff);
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir log rewrite",
+								ALLOCSET_DEFAULT_SIZES);
+	slot = MakeSingleTupleTableSlot(chunk_descriptor(), &TTSOpsBufferHeapTuple);
+	scan = heap_beginscan(old_rel, SnapshotAny, 0, NULL, NULL,
+						  SO_TYPE_SEQSCAN | SO_ALLOW_STRAT | SO_ALLOW_PAGEMODE);
+	while (heap_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		BufferHeapTupleTableSlot *bslot = (BufferHeapTupleTableSlot *) slot;
+		HeapTuple tup = bslot->base.tuple;
+		MemoryContext old;
+		HTSV_Result state;
+		Size len;
+		const char *image;
+
+		CHECK_FOR_INTERRUPTS();
+		LockBuffer(bslot->buffer, BUFFER_LOCK_SHARE);
+		state = HeapTupleSatisfiesVacuum(tup, oldest_xmin, bslot->buffer);
+		LockBuffer(bslot->buffer, BUFFER_LOCK_UNLOCK);
+		image = tuple_image(tup, &len);
+		if (!is_head(image))
+			continue; /* goes with its head */
+		if (state == HEAPTUPLE_DEAD)
+		{
+			src.dead += ((const WeirChunkHeader *) image)->nrows;
+			continue;
+		}
+		if (state == HEAPTUPLE_RECENTLY_DEAD)
+			src.recently_dead += ((const WeirChunkHeader *) image)->nrows;
+
+		old = MemoryContextSwitchTo(cxt);
+		rewrite_chunk(&src, tup);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(cxt);
+	}
+	heap_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	end_heap_rewrite(src.rewrite);
+	MemoryContextDelete(cxt);
+	*rows = src.rows;
+	*vacuumed = src.dead;
+	*recently_dead = src.recently_dead;
+}

@@ -1,0 +1,41 @@
+/*-------------------------------------------------------------------------
+ *
+ * secure.h
+ *	  The context in which a view's user code runs: as the owner, under
+ *	  SECURITY_RESTRICTED_OPERATION, search_path = pg_catalog, pg_temp, and the
+ *	  settings frozen at CREATE.  From before parse analysis, rewriting or
+ *	  planning of the view's query until after its last output, final,
+ *	  support or operator function.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_SECURE_H
+#define WEIR_SECURE_H
+
+#include "pg_weir.h"
+
+typedef struct WeirSecure
+{
+	Oid			save_user;
+	int			save_context;
+	int			nest_level;		/* GUC nest level; 0: not entered */
+} WeirSecure;
+
+/*
+ * settings: the view's reloption "settings" (from weir_secure_freeze), or NULL
+ * for the current values (CREATE: they are being frozen).  An error unwinds it
+ * through (sub)transaction abort; leave is for the normal path.
+ */
+extern void weir_secure_enter(WeirSecure *s, Oid owner, const char *settings);
+extern void weir_secure_leave(WeirSecure *s);
+
+/*
+ * The current values of the frozen settings as one text: name=value pairs,
+ * values quoted so that any value survives: TimeZone, DateStyle,
+ * IntervalStyle, lc_collate-free lc_monetary, lc_numeric, lc_time,
+ * extra_float_digits, bytea_output, default_text_search_config, xmloption,
+ * timezone_abbreviations.
+ */
+extern char *weir_secure_freeze(void);
+
+#endif							/* WEIR_SECURE_H */

@@ -1,0 +1,140 @@
+/*-------------------------------------------------------------------------
+ *
+ * state.h
+ *	  Keyed state of a view in shared memory: panes of groups; find, publish,
+ *	  cut, scan, drop.  Knows nothing of types: keys and states are bytes, a
+ *	  group is found by hash, and whoever looks compares the candidates' keys
+ *	  itself.
+ *
+ * view -> pane (int64 window end) -> WEIR_PARTITIONS hash tables -> groups.
+ * One writer: the worker that owns the view.  It reads without locks.
+ *
+ * Consistent cuts: every group carries the version (number of the publish)
+ * that wrote it.  A reader opens a cut at the last complete publish; while
+ * cuts are open the writer keeps the bytes it overwrites (chained, newest
+ * first, freed when no open cut can need them), and a reader at cut c uses the
+ * newest bytes with version <= c.  Opening a cut waits for a publish under
+ * way; copying waits only for one partition.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_STATE_H
+#define WEIR_STATE_H
+
+#include "pg_weir.h"
+
+#include "shmem.h"
+#include "utils/dsa.h"
+#include "utils/snapshot.h"
+
+/* A group as the writer or a reader sees it. */
+typedef struct WeirGroup
+{
+	int64		pane;
+	uint32		hash;			/* of the key; not stored in checkpoints */
+	Size		keylen;
+	Size		statelen;
+	const char *key;			/* MAXALIGNed */
+	const char *state;			/* MAXALIGNed */
+} WeirGroup;
+
+/* ---- writer ---- */
+
+typedef struct WeirState WeirState; /* process-local handle */
+
+/* Attach as the writer.  If the entry has no valid state (new, or a
+ * predecessor died inside a publish: found by "publishing"), an empty state is
+ * made and *fresh is set: the caller loads the checkpoint into it. */
+extern WeirState *weir_state_attach(WeirViewShared *v, bool *fresh);
+/* The checkpoint is loaded into a fresh state (or there was none to load):
+ * from now on readers use the memory.  Until this call state_valid is false
+ * and they read the blobs.  No-op if the state was not fresh. */
+extern void weir_state_loaded(WeirState *s);
+extern void weir_state_detach(WeirState *s);
+/* Free all memory of an entry; state_valid becomes false. Waits for readers'
+ * cuts by marking the version dead, never for long. */
+extern void weir_state_discard(WeirViewShared *v);
+
+/*
+ * The next candidate with this hash in this pane; start with *iter = 0.
+ * False: no more.  *ref names the group in WeirPut; pointers in *g are good
+ * until the writer's next publish.
+ */
+extern bool weir_state_find(WeirState *s, int64 pane, uint32 hash,
+							dsa_pointer *iter, dsa_pointer *ref, WeirGroup *g);
+/* Prefetch for a coming find: call once per row for some 16 to 64 rows, then
+ * find in the same order.  (The bucket at once; the entry when a later call or
+ * find comes by, so that nothing waits for memory.) */
+extern void weir_state_prefetch(WeirState *s, int64 pane, uint32 hash);
+
+typedef struct WeirPut
+{
+	WeirGroup	group;
+	dsa_pointer ref;			/* group to overwrite, or InvalidDsaPointer: new */
+	dsa_pointer reserved;		/* state.c's: memory got by reserve */
+} WeirPut;
+
+/*
+ * Allocate all memory a publish of these puts needs, growing tables before.
+ * ereports 53200 with a hint naming weir.state_memory when the area is full,
+ * having given back what it took.
+ */
+extern void weir_state_reserve(WeirState *s, WeirPut *puts, int n);
+
+/*
+ * Make the puts visible at once together with the position and the watermark,
+ * and wake those who wait on progress_cv.  Allocates and raises nothing.  The
+ * same puts in the same order as reserved; n may be 0 (no reserve needed).  A
+ * reservation that was never published is given back by the next reserve.
+ */
+extern void weir_state_publish(WeirState *s, WeirPut *puts, int n,
+							   WeirPosition position, TimestampTz watermark);
+
+/* ---- panes, for closing ---- */
+
+/* Panes with end <= final_before, oldest first; palloc'd array of ends. */
+extern int	weir_state_panes(WeirState *s, int64 final_before, int64 **ends);
+/* Smallest pane end (to know cheaply that nothing closes); PG_INT64_MAX. */
+extern int64 weir_state_min_pane(WeirState *s);
+/* Mark panes with end <= through as being moved to the heap by xid.  Under
+ * publish_lock.  Replaces the stamp of an aborted attempt. */
+extern void weir_state_stamp(WeirState *s, int64 through, TransactionId xid);
+/* Free stamped panes whose xid committed and is older than every snapshot
+ * (oldest: GetOldestNonRemovableTransactionId). */
+extern void weir_state_sweep(WeirState *s, TransactionId oldest);
+/* A pane is stamped and its xid committed: rows for it are late. */
+
+/*
+ * Walk groups: of one pane, or (pane = PG_INT64_MAX) of all unstamped panes;
+ * dirty_only: changed since the last weir_state_mark_clean.  Writer only, no
+ * lock; the callback may raise.  
+ */
+typedef void (*WeirGroupCallback) (const WeirGroup *g, void *arg);
+extern void weir_state_walk(WeirState *s, int64 pane, bool dirty_only,
+							WeirGroupCallback callback, void *arg);
+/* All that is published now has been checkpointed durably (call after that
+ * transaction's commit; version: weir_state_version at the walk). */
+extern uint64 weir_state_version(WeirState *s);
+extern void weir_state_mark_clean(WeirState *s, uint64 version);
+
+/* ---- readers (any process) ---- */
+
+/*
+ * Copy the groups of one consistent cut that the caller may see.  Panes whose
+ * stamp is visible to the snapshot (own or committed) are left out, all others
+ * are given.  hash: only groups with this hash (NULL: all).  The callback gets
+ * private copies (in the current context) outside all locks; it may raise.
+ * *position and *watermark: of the cut.  False: the state is not in memory
+ * (or went away meanwhile): read the blobs instead (checkpoint.h).
+ */
+extern bool weir_state_read(WeirViewShared *v, Snapshot snapshot,
+							const uint32 *hash, WeirGroupCallback callback,
+							void *arg, WeirPosition *position,
+							TimestampTz *watermark);
+
+/* before_shmem_exit / abort: release a cut this process still holds. */
+extern void weir_state_release_cuts(void);
+
+extern Size weir_state_memory_used(void);	/* of the whole area */
+
+#endif							/* WEIR_STATE_H */

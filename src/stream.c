@@ -1,0 +1,2109 @@
+/*-------------------------------------------------------------------------
+ *
+ * stream.c
+ *	  The table access method "stream": INSERT takes a backend's rows and
+ *	  hands them to the log in chunks, publishes at commit; SELECT scans the
+ *	  retained events.
+ *
+ * Relies on log.c for all that touches the file.  Guarantees that the rows of
+ * a transaction are in the log, with its record, before it commits, or not at
+ * all; that an own read sees exactly the own rows its snapshot may see.
+ *
+ * One Entry per (relation, file) written in the transaction; under it a stack
+ * of Levels, one per open subtransaction that wrote; under a level its Pending
+ * builders in the order of their chunk numbers, the last of them open.  The
+ * chunk number is taken when a builder gets its first row, so a chunk written
+ * late keeps its place in the log's order.
+ *
+ *	COMMIT_SUB	the level joins its parent's: counts are added, builders
+ *				appended; the open ones are merged if no chunk lies between.
+ *	ABORT_SUB	the level is dropped.
+ *
+ * Rows are written only by the level they belong to, while it is the current
+ * one: written by a child they would vanish with it.  So a scan inside a
+ * subtransaction cannot flush its ancestors' rows; it takes an image of them
+ * (Extra) and leaves out the chunk that they become later.
+ *
+ * Command ids.  A chunk may hold rows of several commands (ten single-row
+ * INSERTs make one chunk).  It is stamped with the first; until the transaction
+ * ends, `mixed` tells which of its rows came when, and scans show a prefix.
+ * Parallel workers do not know this: see prepare_parallel.
+ *
+ * TIDs.  A row of a chunk at (block, line) is (block, line << 8 | row + 1).  A
+ * row that is not yet written gets a virtual TID, (VIRTUAL_BLOCK + n, m), which
+ * tuple_fetch_row_version resolves until the end of the transaction where there
+ * are AFTER ROW triggers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/multixact.h"
+#include "access/parallel.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/tsmapi.h"
+#include "access/xact.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
+#include "commands/vacuum.h"
+#include "common/int.h"
+#include "executor/executor.h"
+#include "executor/nodeCustom.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/extensible.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/paths.h"
+#include "optimizer/restrictinfo.h"
+#include "parser/parsetree.h"
+#include "pgstat.h"
+#include "storage/bufmgr.h"
+#include "storage/procarray.h"
+#include "utils/builtins.h"
+#include "utils/hsearch.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+#include "catalog.h"
+#include "chunk.h"
+#include "compat.h"
+#include "debug.h"
+#include "guc.h"
+#include "log.h"
+#include "shmem.h"
+#include "stream.h"
+
+/* Virtual TIDs: above any block a stream can reach in practice. */
+#define VIRTUAL_BLOCK	  ((BlockNumber) 0x80000000)
+#define VIRTUAL_PER_BLOCK 2000
+
+/* So many closed builders may wait for their level to be current. */
+#define MAX_WAITING 2000
+
+/* From this row on (until the next range) rows came with this command id. */
+typedef struct CidRange
+{
+	int first;
+	CommandId cid;
+} CidRange;
+
+/* Rows first.. of a builder or chunk have virtual numbers number.. */
+typedef struct VirtualRange
+{
+	uint64 number;
+	int n;
+	int row;
+	ItemPointerData tid; /* of the chunk, once written */
+} VirtualRange;
+
+typedef struct Pending
+{
+	struct Pending *next; /* younger */
+	WeirChunkBuilder *builder;
+	TupleDesc desc;
+	AttrNumber event_attno;
+	uint32 chunk_no;
+	bool closed; /* takes no more rows */
+	int ncids;
+	int cid_space;
+	CidRange *cids;
+	int nvirtual;
+	int virtual_space;
+	VirtualRange *virtuals;
+} Pending;
+
+typedef struct Level
+{
+	struct Level *parent;
+	SubTransactionId subid;
+	Pending *first;
+	Pending *last;
+	/* written by this level and its committed children */
+	uint32 last_chunk_no;
+	uint32 nchunks;
+	uint64 nrows;
+	uint64 nbytes;
+	TimestampTz max_time;
+	int nplaces;
+	WeirPlace places[WEIR_MAX_PLACES];
+	/* record asked for without rows */
+	bool beats;
+	TimestampTz heartbeat;
+	WeirRecordKind beat_kind;
+} Level;
+
+/* A written chunk whose rows came with several command ids. */
+typedef struct Mixed
+{
+	ItemPointerData tid; /* hash key */
+	int ncids;
+	CidRange *cids;
+} Mixed;
+
+typedef struct Entry
+{
+	struct Entry *next;
+	Oid relid;
+	RelFileNumber filenumber;
+	Level *level;
+	uint32 next_chunk_no;
+	WeirStreamShared *shared;
+	bool recorded; /* its record is written: no more rows */
+
+	/* about the statement at work, renewed when its command id changes */
+	CommandId cid;
+	bool fresh; /* false: look again whatever the cid */
+	TupleDesc desc;
+	AttrNumber event_attno;
+	bool event_is_timestamptz;
+	int64 max_future;
+	TimestampTz now;
+	bool keeps_tids; /* AFTER ROW triggers come back by TID */
+	int nvarlena;
+	int *varlena; /* 0-based columns */
+
+	HTAB *mixed;
+	uint64 next_virtual;
+	int nwritten; /* virtual ranges of written chunks, sorted */
+	int written_space;
+	VirtualRange *written;
+
+	/* the chunk fetched last by a virtual TID */
+	ItemPointerData fetched;
+	WeirChunkReader *fetch_reader;
+	TupleDesc fetch_desc;
+	char *fetch_image;
+
+	/* adoption of a prepared transaction */
+	bool adopts;
+	WeirTxn adopted;
+	bool reserved; /* our own place in prepared[] */
+} Entry;
+
+bool weir_stream_in_worker = false;
+
+static WeirSlice *current_slice = NULL;
+
+/* This transaction; all in xact_cxt, a child of TopTransactionContext. */
+static MemoryContext xact_cxt = NULL;
+static MemoryContext row_cxt = NULL;
+static Entry *entries = NULL;
+static Entry *last_entry = NULL;
+static int nwaiting = 0; /* builders in all levels */
+static WeirRingEntry *publications = NULL;
+static int npublications = 0;
+
+static TableAmRoutine stream_methods;
+
+static ExecutorStart_hook_type prev_executor_start = NULL;
+static set_rel_pathlist_hook_type prev_set_rel_pathlist = NULL;
+
+static void
+pg_attribute_noreturn() refuse(Relation rel, const char *what)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		 errmsg("cannot %s stream \"%s\"", what, RelationGetRelationName(rel)),
+		 errdetail("Streams are append-only."),
+		 errhint(
+			 "Insert a new event instead, or let retention remove old ones.")));
+}
+
+static bool
+is_stream(Relation rel)
+{
+	return rel->rd_tableam == &stream_methods;
+}
+
+/* ------------------------------------------------- entries and levels */
+
+/* The rows of a table that ALTER TABLE rewrites are events of the original. */
+static Oid
+entry_relid(Relation rel)
+{
+	return OidIsValid(rel->rd_rel->relrewrite) ? rel->rd_rel->relrewrite
+											   : RelationGetRelid(rel);
+}
+
+static Entry *
+find_entry(Relation rel)
+{
+	Oid relid = entry_relid(rel);
+	Entry *prev = NULL;
+
+	if (last_entry != NULL && last_entry->relid == relid &&
+		last_entry->filenumber == weir_rel_number(rel))
+		return last_entry;
+	for (Entry *e = entries; e != NULL; prev = e, e = e->next)
+	{
+		if (e->relid != relid || e->filenumber != weir_rel_number(rel))
+			continue;
+		/* to the front: partitions are written in runs */
+		if (prev != NULL)
+		{
+			prev->next = e->next;
+			e->next = entries;
+			entries = e;
+		}
+		last_entry = e;
+		return e;
+	}
+	return NULL;
+}
+
+static WeirStreamShared *
+stream_shared(Oid relid)
+{
+	static WeirStreamShared *last = NULL;
+
+	if (last != NULL && last->in_use && last->stream == relid &&
+		last->db == MyDatabaseId)
+		return last;
+	last = weir_shmem_stream(relid, false);
+	if (last == NULL)
+		last = weir_shmem_stream(relid, true);
+	return last;
+}
+
+static Entry *
+get_entry(Relation rel)
+{
+	Entry *e = find_entry(rel);
+
+	if (e != NULL)
+		return e;
+	weir_shmem_require();
+	if (xact_cxt == NULL)
+	{
+		xact_cxt = AllocSetContextCreate(TopTransactionContext, "weir stream",
+										 ALLOCSET_DEFAULT_SIZES);
+		row_cxt =
+			AllocSetContextCreate(xact_cxt, "weir row", ALLOCSET_DEFAULT_SIZES);
+	}
+	e = MemoryContextAllocZero(xact_cxt, sizeof(Entry));
+	e->relid = entry_relid(rel);
+	e->filenumber = weir_rel_number(rel);
+	e->shared = stream_shared(e->relid);
+	if (e->shared != NULL && e->shared->watermark_valid &&
+		TIMESTAMP_IS_NOEND(e->shared->watermark))
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("stream \"%s\" has ended",
+							   RelationGetRelationName(rel)),
+						errdetail("Its watermark is infinity."),
+						errhint("TRUNCATE it to start anew.")));
+	e->next = entries;
+	entries = e;
+	last_entry = e;
+	return e;
+}
+
+static Level *
+current_level(Entry *e)
+{
+	SubTransactionId subid = GetCurrentSubTransactionId();
+	Level *level;
+
+	if (e->level != NULL && e->level->subid == subid)
+		return e->level;
+	level = MemoryContextAllocZero(xact_cxt, sizeof(Level));
+	level->parent = e->level;
+	level->subid = subid;
+	level->max_time = WEIR_NO_TIME;
+	level->heartbeat = WEIR_NO_TIME;
+	e->level = level;
+	return level;
+}
+
+/* Its options: those of the original if this is its transient copy. */
+static void
+refresh_entry(Entry *e, Relation rel, CommandId cid)
+{
+	Relation original = rel;
+	const WeirStreamOptions *options;
+	TupleDesc desc = RelationGetDescr(rel);
+	MemoryContext old = MemoryContextSwitchTo(xact_cxt);
+
+	if (OidIsValid(rel->rd_rel->relrewrite))
+		original = table_open(rel->rd_rel->relrewrite, NoLock);
+	options = weir_catalog_stream_options(original);
+	e->event_attno = options->event_attno;
+	e->event_is_timestamptz = options->event_is_timestamptz;
+	e->max_future = options->max_future;
+	if (original != rel)
+		table_close(original, NoLock);
+
+	/* ALTER TABLE may have changed the columns since */
+	if (e->desc == NULL || !equalTupleDescs(e->desc, desc))
+	{
+		e->desc = CreateTupleDescCopyConstr(desc);
+		e->varlena = palloc(sizeof(int) * Max(desc->natts, 1));
+		e->nvarlena = 0;
+		for (int i = 0; i < desc->natts; i++)
+			if (TupleDescAttr(desc, i)->attlen == -1)
+				e->varlena[e->nvarlena++] = i;
+		e->fetch_reader = NULL;
+	}
+	e->keeps_tids = rel->trigdesc && rel->trigdesc->trig_insert_after_row;
+	e->now = weir_now();
+	e->cid = cid;
+	e->fresh = true;
+	MemoryContextSwitchTo(old);
+}
+
+/* --------------------------------------------------------------- writing */
+
+static void
+remember_mixed(Entry *e, ItemPointer tid, Pending *p)
+{
+	Mixed *m;
+
+	if (e->mixed == NULL)
+	{
+		HASHCTL ctl;
+
+		ctl.keysize = sizeof(ItemPointerData);
+		ctl.entrysize = sizeof(Mixed);
+		ctl.hcxt = xact_cxt;
+		e->mixed = hash_create("weir mixed chunks", 64, &ctl,
+							   HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	/* a page's line may be used again after an aborted subtransaction */
+	m = hash_search(e->mixed, tid, HASH_ENTER, NULL);
+	m->ncids = p->ncids;
+	m->cids = MemoryContextAlloc(xact_cxt, p->ncids * sizeof(CidRange));
+	memcpy(m->cids, p->cids, p->ncids * sizeof(CidRange));
+}
+
+/* written[] stays sorted by number: mostly they come in that order. */
+static void
+remember_written(Entry *e, ItemPointer tid, Pending *p)
+{
+	for (int i = 0; i < p->nvirtual; i++)
+	{
+		int at;
+
+		if (e->nwritten == e->written_space)
+		{
+			e->written_space = e->written_space ? e->written_space * 2 : 64;
+			e->written =
+				e->written
+					? repalloc_huge(e->written,
+									e->written_space * sizeof(VirtualRange))
+					: MemoryContextAlloc(xact_cxt, e->written_space *
+													   sizeof(VirtualRange));
+		}
+		at = e->nwritten;
+		while (at > 0 && e->written[at - 1].number > p->virtuals[i].number)
+			at--;
+		memmove(&e->written[at + 1], &e->written[at],
+				(e->nwritten - at) * sizeof(VirtualRange));
+		e->written[at] = p->virtuals[i];
+		e->written[at].tid = *tid;
+		e->nwritten++;
+	}
+}
+
+static void
+free_pending(Pending *p)
+{
+	if (p->builder)
+		weir_chunk_builder_free(p->builder);
+	if (p->cids)
+		pfree(p->cids);
+	if (p->virtuals)
+		pfree(p->virtuals);
+	pfree(p);
+	nwaiting--;
+}
+
+/*
+ * Write an image and count it at the level, which is the current one.  keep:
+ * somebody of this transaction may still look at it.
+ */
+static void
+write_pending(Entry *e, Level *level, Relation rel, Pending *p,
+			  const WeirRecord *record)
+{
+	FullTransactionId xid = GetTopFullTransactionId();
+	MemoryContext old = MemoryContextSwitchTo(row_cxt);
+	int nrows = weir_chunk_builder_nrows(p->builder);
+	TimestampTz max_time = weir_chunk_builder_max_time(p->builder);
+	CommandId cid = p->ncids > 0 ? p->cids[0].cid : GetCurrentCommandId(true);
+	ItemPointerData tid;
+	Size len;
+	char *image;
+
+	weir_debug_point("stream_write");
+	image = weir_chunk_builder_finish(p->builder, xid, p->chunk_no, record,
+									  weir_compression == WEIR_COMPRESSION_LZ4,
+									  &len);
+	tid = weir_log_append(rel, image, len, cid, 0);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(row_cxt);
+
+	level->nchunks++;
+	level->nrows += nrows;
+	level->nbytes += len;
+	level->max_time = Max(level->max_time, max_time);
+	level->last_chunk_no = Max(level->last_chunk_no, p->chunk_no);
+	weir_places_add(level->places, &level->nplaces, &tid);
+	if (record == NULL && p->ncids > 1)
+		remember_mixed(e, &tid, p);
+	if (p->nvirtual > 0)
+		remember_written(e, &tid, p);
+}
+
+/* Write out a level's builders; it must be the current one. */
+static void
+flush_level(Entry *e, Level *level, Relation rel, bool closed_only)
+{
+	Pending *p;
+
+	Assert(level->subid == GetCurrentSubTransactionId());
+	while ((p = level->first) != NULL && (p->closed || !closed_only))
+	{
+		if (weir_chunk_builder_nrows(p->builder) > 0)
+			write_pending(e, level, rel, p, NULL);
+		level->first = p->next;
+		if (level->first == NULL)
+			level->last = NULL;
+		free_pending(p);
+	}
+}
+
+/* What the current level of this relation holds; not its ancestors'. */
+static void
+flush_relation(Relation rel)
+{
+	Entry *e;
+
+	if (entries == NULL || IsParallelWorker())
+		return;
+	e = find_entry(rel);
+	if (e != NULL && e->level != NULL && e->level->first != NULL &&
+		e->level->subid == GetCurrentSubTransactionId())
+		flush_level(e, e->level, rel, false);
+}
+
+/*
+ * The relation of an entry if it still is what was written to: not dropped,
+ * truncated, or turned into something else since.
+ */
+static Relation
+open_entry(Entry *e)
+{
+	Relation rel = try_relation_open(e->relid, RowExclusiveLock);
+
+	if (rel == NULL)
+		return NULL;
+	if (rel->rd_rel->relkind == RELKIND_RELATION && is_stream(rel) &&
+		weir_rel_number(rel) == e->filenumber)
+		return rel;
+	relation_close(rel, NoLock);
+	return NULL;
+}
+
+void
+weir_stream_flush(Oid relid)
+{
+	if (IsParallelWorker())
+		return;
+	for (Entry *e = entries; e != NULL; e = e->next)
+	{
+		Relation rel;
+
+		if ((OidIsValid(relid) && e->relid != relid) || e->level == NULL ||
+			e->level->first == NULL ||
+			e->level->subid != GetCurrentSubTransactionId())
+			continue;
+		rel = open_entry(e);
+		if (rel == NULL)
+			continue;
+		flush_level(e, e->level, rel, false);
+		relation_close(rel, NoLock);
+	}
+}
+
+static Pending *
+add_pending(Entry *e, Level *level)
+{
+	MemoryContext old = MemoryContextSwitchTo(xact_cxt);
+	Pending *p = palloc0(sizeof(Pending));
+
+	p->desc = e->desc;
+	p->event_attno = e->event_attno;
+	p->builder = weir_chunk_builder_create(p->desc, p->event_attno);
+	p->chunk_no = ++e->next_chunk_no;
+	if (level->last)
+		level->last->next = p;
+	else
+		level->first = p;
+	level->last = p;
+	nwaiting++;
+	MemoryContextSwitchTo(old);
+	return p;
+}
+
+/* The builder that takes this level's next row. */
+static Pending *
+open_pending(Entry *e, Level *level, Relation rel)
+{
+	Pending *p = level->last;
+
+	if (p != NULL && !p->closed &&
+		(p->desc != e->desc || p->event_attno != e->event_attno))
+		p->closed = true;
+	if (level->first != NULL && level->first->closed)
+		flush_level(e, level, rel, true);
+	p = level->last;
+	return p != NULL ? p : add_pending(e, level);
+}
+
+static void
+note_cid(Pending *p, int row, CommandId cid)
+{
+	if (p->ncids > 0 && p->cids[p->ncids - 1].cid == cid)
+		return;
+	if (p->ncids == p->cid_space)
+	{
+		p->cid_space = p->cid_space ? p->cid_space * 2 : 4;
+		p->cids = p->cids ? repalloc(p->cids, p->cid_space * sizeof(CidRange))
+						  : MemoryContextAlloc(xact_cxt,
+											   p->cid_space * sizeof(CidRange));
+	}
+	p->cids[p->ncids].first = row;
+	p->cids[p->ncids].cid = cid;
+	p->ncids++;
+}
+
+static void
+note_virtual(Pending *p, int row, uint64 number, int n)
+{
+	VirtualRange *v;
+
+	if (p->nvirtual > 0)
+	{
+		v = &p->virtuals[p->nvirtual - 1];
+		if (v->number + v->n == number && v->row + v->n == row)
+		{
+			v->n += n;
+			return;
+		}
+	}
+	if (p->nvirtual == p->virtual_space)
+	{
+		p->virtual_space = p->virtual_space ? p->virtual_space * 2 : 4;
+		p->virtuals =
+			p->virtuals
+				? repalloc(p->virtuals, p->virtual_space * sizeof(VirtualRange))
+				: MemoryContextAlloc(xact_cxt,
+									 p->virtual_space * sizeof(VirtualRange));
+	}
+	v = &p->virtuals[p->nvirtual++];
+	v->number = number;
+	v->row = row;
+	v->n = n;
+	ItemPointerSetInvalid(&v->tid);
+}
+
+static void
+check_event_time(Entry *e, Relation rel, Datum value, bool isnull)
+{
+	TimestampTz t;
+	char *column;
+
+	if (likely(!isnull))
+	{
+		t = DatumGetTimestampTz(value);
+		if (likely(!TIMESTAMP_NOT_FINITE(t)))
+		{
+			if (!e->event_is_timestamptz || e->max_future == PG_INT64_MAX ||
+				likely(t <= e->now))
+				return;
+			if (t - e->now <= e->max_future)
+				return;
+			/* a COPY may run for days: is it still the future? */
+			e->now = weir_now();
+			if (t <= e->now || t - e->now <= e->max_future)
+				return;
+		}
+	}
+
+	column = NameStr(TupleDescAttr(e->desc, e->event_attno - 1)->attname);
+	if (isnull)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_NOT_NULL_VIOLATION),
+			 errmsg(
+				 "null value in column \"%s\" of stream \"%s\" violates event-time constraint",
+				 column, RelationGetRelationName(rel)),
+			 errdetail("It is the event time of the stream."),
+			 errtablecol(rel, e->event_attno)));
+	if (TIMESTAMP_NOT_FINITE(t))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+			 errmsg(
+				 "event time in column \"%s\" of stream \"%s\" must be finite",
+				 column, RelationGetRelationName(rel)),
+			 errtablecol(rel, e->event_attno)));
+	if (e->shared)
+		pg_atomic_fetch_add_u64(&e->shared->refused_future, 1);
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+		 errmsg("event time %s of stream \"%s\" is too far in the future",
+				timestamptz_to_str(t), RelationGetRelationName(rel)),
+		 errdetail(
+			 "Column \"%s\" may be ahead of the clock by the stream's max_future at most.",
+			 column),
+		 errhint(
+			 "Correct the event, or raise the option max_future of the stream."),
+		 errtablecol(rel, e->event_attno)));
+}
+
+static void
+insert_row(Entry *e, Level *level, Relation rel, TupleTableSlot *slot,
+		   CommandId cid)
+{
+	Datum *values;
+	bool *nulls;
+	bool flattened = false;
+	Pending *p;
+	int row;
+	uint64 number;
+
+	slot_getallattrs(slot);
+	values = slot->tts_values;
+	nulls = slot->tts_isnull;
+	if (e->event_attno > 0)
+		check_event_time(e, rel, values[e->event_attno - 1],
+						 nulls[e->event_attno - 1]);
+	for (int i = 0; i < e->nvarlena; i++)
+	{
+		int a = e->varlena[i];
+
+		if (!nulls[a] && VARATT_IS_EXTERNAL(DatumGetPointer(values[a])))
+		{
+			MemoryContext old = MemoryContextSwitchTo(row_cxt);
+			int natts = e->desc->natts;
+
+			values = palloc(natts * sizeof(Datum));
+			memcpy(values, slot->tts_values, natts * sizeof(Datum));
+			nulls = palloc(natts * sizeof(bool));
+			memcpy(nulls, slot->tts_isnull, natts * sizeof(bool));
+			flattened = weir_chunk_flatten(e->desc, values, nulls);
+			MemoryContextSwitchTo(old);
+			break;
+		}
+	}
+
+	p = level->last;
+	if (unlikely(p == NULL || p->closed))
+		p = open_pending(e, level, rel);
+	if (unlikely(!weir_chunk_builder_add(p->builder, values, nulls)))
+	{
+		/* row_cxt holds the flattened row: write by a child of it */
+		MemoryContext keep = row_cxt;
+
+		row_cxt = AllocSetContextCreate(xact_cxt, "weir write",
+										ALLOCSET_DEFAULT_SIZES);
+		p->closed = true;
+		p = open_pending(e, level, rel);
+		/* after an error the child serves as well, until the end */
+		MemoryContextDelete(row_cxt);
+		row_cxt = keep;
+		if (!weir_chunk_builder_add(p->builder, values, nulls))
+			elog(ERROR, "unexpected: a row does not fit into an empty chunk");
+	}
+	if (flattened)
+		MemoryContextReset(row_cxt);
+
+	row = weir_chunk_builder_nrows(p->builder) - 1;
+	note_cid(p, row, cid);
+	number = e->next_virtual++;
+	if (e->keeps_tids)
+		note_virtual(p, row, number, 1);
+	ItemPointerSet(&slot->tts_tid,
+				   VIRTUAL_BLOCK + (BlockNumber) (number / VIRTUAL_PER_BLOCK),
+				   number % VIRTUAL_PER_BLOCK + 1);
+	slot->tts_tableOid = RelationGetRelid(rel);
+}
+
+static void
+insert_rows(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
+{
+	Entry *e = get_entry(rel);
+	Level *level;
+
+	if (e->recorded)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+			 errmsg(
+				 "cannot insert into stream \"%s\" while its transaction commits",
+				 RelationGetRelationName(rel))));
+	if (e->cid != cid || !e->fresh)
+		refresh_entry(e, rel, cid);
+	level = current_level(e);
+	if (level->last != NULL)
+		(void) open_pending(e, level, rel);
+	for (int i = 0; i < n; i++)
+		insert_row(e, level, rel, slots[i], cid);
+	pgstat_count_heap_insert(rel, n);
+}
+
+static void
+stream_tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid,
+					int options, struct BulkInsertStateData *bistate)
+{
+	insert_rows(rel, &slot, 1, cid);
+}
+
+static void
+stream_multi_insert(Relation rel, TupleTableSlot **slots, int n, CommandId cid,
+					int options, struct BulkInsertStateData *bistate)
+{
+	insert_rows(rel, slots, n, cid);
+}
+
+/* ------------------------------------------------------- transaction end */
+
+static TimestampTz
+row_watermark(Relation rel, TimestampTz max_time, TimestampTz arrival)
+{
+	const WeirStreamOptions *o = weir_catalog_stream_options(rel);
+	TimestampTz w = max_time;
+
+	if (w == WEIR_NO_TIME || o->event_attno == 0)
+		return WEIR_NO_TIME;
+	if (o->event_is_timestamptz && o->max_future != PG_INT64_MAX)
+		w = Min(w, arrival);
+	if (pg_sub_s64_overflow(w, o->watermark_delay, &w) || w < MIN_TIMESTAMP)
+		w = MIN_TIMESTAMP;
+	return w;
+}
+
+static void
+add_publication(Entry *e, const WeirTxn *txn)
+{
+	WeirRingEntry *p;
+
+	publications = publications
+					   ? repalloc(publications,
+								  (npublications + 1) * sizeof(*publications))
+					   : MemoryContextAlloc(xact_cxt, sizeof(*publications));
+	p = &publications[npublications++];
+	memset(p, 0, sizeof(*p));
+	p->db = MyDatabaseId;
+	p->stream = e->relid;
+	p->filenumber = e->filenumber;
+	p->txn = *txn;
+}
+
+/* Fold the record into the last builder; number 0 when preparing. */
+static void
+write_record(Entry *e, Relation rel, WeirNumber number, TimestampTz arrival)
+{
+	Level *l = e->level;
+	WeirRecord record;
+	WeirTxn txn;
+	Pending *p;
+	TimestampTz max_time;
+
+	/* all but the last builder, which takes the record */
+	while (l->first != NULL && l->first != l->last)
+	{
+		p = l->first;
+		l->first = p->next;
+		if (weir_chunk_builder_nrows(p->builder) > 0)
+			write_pending(e, l, rel, p, NULL);
+		free_pending(p);
+	}
+	p = l->last ? l->last : add_pending(e, l);
+	max_time = Max(l->max_time, weir_chunk_builder_max_time(p->builder));
+	memset(&record, 0, sizeof(record));
+	record.number = number;
+	record.arrival = arrival;
+	record.watermark = Max(row_watermark(rel, max_time, arrival), l->heartbeat);
+	record.nrows = l->nrows + weir_chunk_builder_nrows(p->builder);
+	record.nchunks = l->nchunks + 1;
+	record.kind = record.nrows > 0 ? WEIR_RECORD_EVENTS : l->beat_kind;
+	write_pending(e, l, rel, p, &record);
+	l->first = l->last = NULL;
+
+	memset(&txn, 0, sizeof(txn));
+	txn.number = number;
+	txn.xid = GetTopFullTransactionId();
+	txn.arrival = arrival;
+	txn.watermark = record.watermark;
+	txn.nchunks = l->nchunks;
+	txn.nrows = l->nrows;
+	txn.nbytes = l->nbytes;
+	txn.nplaces = l->nplaces;
+	memcpy(txn.places, l->places, sizeof(txn.places));
+	if (number != WEIR_NO_NUMBER)
+		add_publication(e, &txn);
+	else if (!weir_log_add_prepared(e->relid, e->filenumber, &txn))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+			 errmsg("too many prepared transactions wrote to streams"),
+			 errhint("Finish some, or increase max_prepared_transactions.")));
+	else
+		e->reserved = true;
+}
+
+/* The chunk that gives a prepared transaction our number; of no txn. */
+static void
+write_adoption(Entry *e, Relation rel, WeirNumber number, TimestampTz arrival)
+{
+	WeirChunkBuilder *b = weir_chunk_builder_create(RelationGetDescr(rel), 0);
+	WeirRecord record;
+	Size len;
+	char *image;
+
+	memset(&record, 0, sizeof(record));
+	record.number = number;
+	record.arrival = arrival;
+	record.watermark = WEIR_NO_TIME;
+	record.adopts = e->adopted.xid;
+	record.nchunks = 1;
+	record.kind = WEIR_RECORD_ADOPT;
+	image = weir_chunk_builder_finish(b, GetTopFullTransactionId(),
+									  ++e->next_chunk_no, &record, false, &len);
+	(void) weir_log_append(rel, image, len, GetCurrentCommandId(true), 0);
+	weir_chunk_builder_free(b);
+	e->adopted.number = number;
+	e->adopted.arrival = arrival;
+	add_publication(e, &e->adopted);
+}
+
+static void
+pre_commit(bool prepare)
+{
+	for (Entry *e = entries; e != NULL; e = e->next)
+	{
+		Level *l = e->level;
+		bool writes = l && (l->first || l->nchunks > 0 || l->beats);
+		WeirNumber number = WEIR_NO_NUMBER;
+		TimestampTz arrival = weir_now();
+		Relation rel;
+
+		e->recorded = true;
+		if ((!writes && !e->adopts) || (rel = open_entry(e)) == NULL)
+			continue;
+		if (e->adopts && prepare)
+			elog(ERROR, "cannot prepare a transaction that adopts another");
+		(void) GetTopTransactionId();
+		if (!prepare)
+			number = weir_order_enter(&arrival);
+		weir_debug_point("stream_pre_commit");
+		if (e->adopts)
+			write_adoption(e, rel, number, arrival);
+		if (writes)
+			write_record(e, rel, number, arrival);
+		relation_close(rel, NoLock);
+	}
+}
+
+static void
+forget_transaction(void)
+{
+	xact_cxt = row_cxt = NULL;
+	entries = last_entry = NULL;
+	nwaiting = 0;
+	publications = NULL;
+	npublications = 0;
+}
+
+static void
+set_adopting(Oid stream, FullTransactionId xid, bool adopting)
+{
+	int n;
+	WeirPrepared *p = weir_shmem_prepared(&n);
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < n; i++)
+		if (p[i].in_use && p[i].db == MyDatabaseId && p[i].stream == stream &&
+			FullTransactionIdEquals(p[i].xid, xid))
+			p[i].adopting = adopting;
+	LWLockRelease(&weir_shared->directory_lock);
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			pre_commit(false);
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			pre_commit(true);
+			break;
+		case XACT_EVENT_COMMIT:
+			if (npublications > 0)
+				weir_order_publish(publications, npublications);
+			else if (weir_shared)
+				weir_order_leave();
+			for (Entry *e = entries; e != NULL; e = e->next)
+			{
+				if (e->adopts)
+					weir_log_remove_prepared(e->relid, e->adopted.xid);
+				if (e->shared && e->level)
+				{
+					pg_atomic_fetch_add_u64(&e->shared->rows_in,
+											e->level->nrows);
+					pg_atomic_fetch_add_u64(&e->shared->bytes_in,
+											e->level->nbytes);
+				}
+			}
+			forget_transaction();
+			break;
+		case XACT_EVENT_ABORT:
+			if (weir_shared)
+				weir_order_leave();
+			for (Entry *e = entries; e != NULL; e = e->next)
+			{
+				if (e->adopts)
+					set_adopting(e->relid, e->adopted.xid, false);
+				if (e->reserved)
+					weir_log_remove_prepared(e->relid,
+											 GetTopFullTransactionIdIfAny());
+			}
+			forget_transaction();
+			break;
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			forget_transaction();
+			break;
+		default:
+			break;
+	}
+}
+
+/* The child's level joins its parent's. */
+static void
+join_parent(Level *child)
+{
+	Level *l = child->parent;
+	Pending *last = l->last;
+
+	for (int i = 0; i < child->nplaces; i++)
+	{
+		ItemPointerData tid;
+
+		ItemPointerSet(&tid, child->places[i].first,
+					   Max(child->places[i].offset, 1));
+		weir_places_add(l->places, &l->nplaces, &tid);
+		if (child->places[i].last != child->places[i].first)
+		{
+			l->places[l->nplaces - 1].last =
+				Max(l->places[l->nplaces - 1].last, child->places[i].last);
+			l->places[l->nplaces - 1].offset = 0;
+		}
+	}
+	if (last && child->nchunks > 0)
+		last->closed = true;
+	l->nchunks += child->nchunks;
+	l->nrows += child->nrows;
+	l->nbytes += child->nbytes;
+	l->max_time = Max(l->max_time, child->max_time);
+	if (child->beats)
+	{
+		l->beats = true;
+		l->heartbeat = Max(l->heartbeat, child->heartbeat);
+		l->beat_kind = child->beat_kind;
+	}
+	if (child->first == NULL)
+		return;
+	if (last && !last->closed && child->first->desc == last->desc &&
+		child->first->event_attno == last->event_attno)
+	{
+		Pending *p = child->first;
+		int base = weir_chunk_builder_nrows(last->builder);
+
+		if (weir_chunk_builder_merge(last->builder, p->builder))
+		{
+			for (int i = 0; i < p->ncids; i++)
+				note_cid(last, base + p->cids[i].first, p->cids[i].cid);
+			for (int i = 0; i < p->nvirtual; i++)
+				note_virtual(last, base + p->virtuals[i].row,
+							 p->virtuals[i].number, p->virtuals[i].n);
+			last->closed = p->closed;
+			child->first = p->next;
+			free_pending(p);
+		}
+	}
+	if (child->first == NULL)
+		return;
+	if (last)
+	{
+		last->closed = true;
+		last->next = child->first;
+	}
+	else
+		l->first = child->first;
+	l->last = child->last;
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId subid,
+				 SubTransactionId parent, void *arg)
+{
+	for (Entry *e = entries; e != NULL; e = e->next)
+	{
+		Level *l = e->level;
+
+		e->fresh = false;
+		if (l == NULL || l->subid != subid)
+			continue;
+		if (event == SUBXACT_EVENT_PRE_COMMIT_SUB && nwaiting > MAX_WAITING)
+		{
+			Relation rel = open_entry(e);
+
+			if (rel)
+			{
+				flush_level(e, l, rel, false);
+				relation_close(rel, NoLock);
+			}
+		}
+		else if (event == SUBXACT_EVENT_COMMIT_SUB)
+		{
+			if (l->parent == NULL || l->parent->subid != parent)
+			{
+				l->subid = parent;
+				continue;
+			}
+			join_parent(l);
+			e->level = l->parent;
+			pfree(l);
+		}
+		else if (event == SUBXACT_EVENT_ABORT_SUB)
+		{
+			while (l->first)
+			{
+				Pending *p = l->first;
+
+				l->first = p->next;
+				free_pending(p);
+			}
+			e->level = l->parent;
+			pfree(l);
+		}
+	}
+}
+
+void
+weir_stream_heartbeat(Relation rel, TimestampTz watermark, WeirRecordKind kind)
+{
+	Entry *e = get_entry(rel);
+	Level *l;
+
+	refresh_entry(e, rel, GetCurrentCommandId(true));
+	l = current_level(e);
+	l->beats = true;
+	l->heartbeat = Max(l->heartbeat, watermark);
+	l->beat_kind = kind;
+}
+
+/*
+ * At most one transaction per stream and call, so that no two share a number;
+ * the worker comes again.
+ */
+void
+weir_stream_adopt_prepared(void)
+{
+	int n;
+	WeirPrepared *prepared;
+
+	if (weir_shared == NULL || weir_shared->nprepared == 0 ||
+		GetCurrentTransactionNestLevel() != 1)
+		return;
+	prepared = weir_shmem_prepared(&n);
+	for (int i = 0; i < n; i++)
+	{
+		WeirPrepared p;
+		Relation rel;
+		Entry *e;
+		Snapshot snapshot;
+		bool visible;
+
+		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+		p = prepared[i];
+		LWLockRelease(&weir_shared->directory_lock);
+		if (!p.in_use || p.adopting || p.db != MyDatabaseId ||
+			TransactionIdIsInProgress(XidFromFullTransactionId(p.xid)))
+			continue;
+		rel = try_relation_open(p.stream, RowExclusiveLock);
+		if (rel == NULL || rel->rd_rel->relkind != RELKIND_RELATION ||
+			!is_stream(rel))
+		{
+			if (rel)
+				relation_close(rel, NoLock);
+			weir_log_remove_prepared(p.stream, p.xid);
+			continue;
+		}
+		e = find_entry(rel);
+		if ((e == NULL || (!e->adopts && e->level == NULL)) &&
+			weir_log_lock_adoption(p.stream, false))
+		{
+			bool mine = false;
+
+			snapshot = RegisterSnapshot(GetLatestSnapshot());
+			if (weir_rel_number(rel) != p.filenumber)
+				p.txn.nplaces = 0;
+			visible = weir_log_txn_visible(rel, snapshot, &p.txn);
+			UnregisterSnapshot(snapshot);
+			if (!visible)
+				weir_log_remove_prepared(p.stream, p.xid);
+			else
+			{
+				LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+				if (prepared[i].in_use && !prepared[i].adopting &&
+					prepared[i].stream == p.stream &&
+					FullTransactionIdEquals(prepared[i].xid, p.xid))
+					mine = prepared[i].adopting = true;
+				LWLockRelease(&weir_shared->directory_lock);
+			}
+			if (mine)
+			{
+				e = get_entry(rel);
+				e->adopts = true;
+				e->adopted = p.txn;
+			}
+		}
+		relation_close(rel, NoLock);
+	}
+}
+
+/* ------------------------------------------------------------------ scan */
+
+typedef struct Extra
+{
+	char *image;
+	Size len;
+	uint32 chunk_no;
+	int limit;
+} Extra;
+
+typedef struct StreamScan
+{
+	TableScanDescData base;
+	WeirLogScan *log;
+	WeirChunkReader *reader;
+	Entry *entry; /* own rows, or NULL */
+	int nextras;
+	Extra *extras;
+	int at_extra; /* -1: in the log */
+	bool idle;	  /* before the first or after the last */
+	ItemPointerData tid;
+	int row;
+	int limit;	 /* rows of the chunk that may be seen */
+	char *image; /* block-wise access */
+	int nblock;
+	int at_block;
+	BlockNumber block;
+	WeirBlockChunk blocks[MaxHeapTuplesPerPage];
+} StreamScan;
+
+/* Rows of a prefix that came before the snapshot's command. */
+static int
+visible_prefix(const CidRange *cids, int ncids, int nrows, Snapshot snapshot)
+{
+	if (snapshot == NULL || !IsMVCCSnapshot(snapshot))
+		return nrows;
+	for (int i = 0; i < ncids; i++)
+		if (cids[i].cid >= snapshot->curcid)
+			return Min(cids[i].first, nrows);
+	return nrows;
+}
+
+static int
+chunk_limit(Entry *e, ItemPointer tid, int nrows, Snapshot snapshot,
+			FullTransactionId xid)
+{
+	Mixed *m;
+
+	if (e == NULL || e->mixed == NULL ||
+		!FullTransactionIdEquals(xid, GetTopFullTransactionIdIfAny()))
+		return nrows;
+	m = hash_search(e->mixed, tid, HASH_FIND, NULL);
+	return m ? visible_prefix(m->cids, m->ncids, nrows, snapshot) : nrows;
+}
+
+/* Images of the rows that an ancestor has not written. */
+static void
+take_extras(StreamScan *s, Entry *e)
+{
+	for (Level *l = e->level; l != NULL; l = l->parent)
+		for (Pending *p = l->first; p != NULL; p = p->next)
+		{
+			int n = weir_chunk_builder_nrows(p->builder);
+			Datum *values = palloc(p->desc->natts * sizeof(Datum));
+			bool *nulls = palloc(p->desc->natts * sizeof(bool));
+			WeirChunkBuilder *b =
+				weir_chunk_builder_create(p->desc, p->event_attno);
+			Extra *x;
+
+			for (int i = 0; i < n; i++)
+			{
+				weir_chunk_builder_get(p->builder, i, values, nulls);
+				if (!weir_chunk_builder_add(b, values, nulls))
+					elog(ERROR, "unexpected: copy of a chunk does not fit");
+			}
+			s->extras = s->extras ? repalloc(s->extras,
+											 (s->nextras + 1) * sizeof(Extra))
+								  : palloc(sizeof(Extra));
+			x = &s->extras[s->nextras++];
+			x->chunk_no = p->chunk_no;
+			x->limit =
+				visible_prefix(p->cids, p->ncids, n, s->base.rs_snapshot);
+			x->image =
+				weir_chunk_builder_finish(b, GetTopFullTransactionId(),
+										  p->chunk_no, NULL, false, &x->len);
+			weir_chunk_builder_free(b);
+		}
+}
+
+static TableScanDesc
+stream_scan_begin(Relation rel, Snapshot snapshot, int nkeys,
+				  struct ScanKeyData *key, ParallelTableScanDesc parallel,
+				  uint32 flags)
+{
+	StreamScan *s = palloc0(sizeof(StreamScan));
+
+	flush_relation(rel);
+	if (snapshot == NULL)
+	{
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		flags |= SO_TEMP_SNAPSHOT;
+	}
+	s->base.rs_rd = rel;
+	s->base.rs_snapshot = snapshot;
+	s->base.rs_flags = flags;
+	s->base.rs_parallel = parallel;
+	s->idle = true;
+	s->at_extra = -1;
+	s->block = InvalidBlockNumber;
+	s->reader = weir_chunk_reader_create(RelationGetDescr(rel), NULL);
+	if (entries != NULL && !IsParallelWorker())
+	{
+		s->entry = find_entry(rel);
+		if (s->entry)
+			take_extras(s, s->entry);
+	}
+	s->log = weir_log_scan_begin_parallel(rel, snapshot, parallel);
+	return (TableScanDesc) s;
+}
+
+static void
+stream_scan_end(TableScanDesc scan)
+{
+	StreamScan *s = (StreamScan *) scan;
+
+	weir_log_scan_end(s->log);
+	weir_chunk_reader_free(s->reader);
+	if (scan->rs_flags & SO_TEMP_SNAPSHOT)
+		UnregisterSnapshot(scan->rs_snapshot);
+	pfree(s);
+}
+
+static void
+stream_scan_rescan(TableScanDesc scan, struct ScanKeyData *key, bool set_params,
+				   bool allow_strat, bool allow_sync, bool allow_pagemode)
+{
+	StreamScan *s = (StreamScan *) scan;
+
+	weir_log_scan_rewind(s->log);
+	s->idle = true;
+	s->at_extra = -1;
+	s->limit = 0;
+	s->nblock = 0;
+	s->block = InvalidBlockNumber;
+}
+
+static void
+fill_slot(StreamScan *s, TupleTableSlot *slot)
+{
+	WeirChunkReader *r = s->reader;
+
+	for (int i = 0; i < r->desc->natts; i++)
+	{
+		slot->tts_isnull[i] = r->nulls[i] && r->nulls[i][s->row];
+		slot->tts_values[i] =
+			slot->tts_isnull[i] ? (Datum) 0 : r->values[i][s->row];
+	}
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tid = s->tid;
+	if (ItemPointerIsValid(&s->tid))
+		ItemPointerSetOffsetNumber(&slot->tts_tid,
+								   (ItemPointerGetOffsetNumber(&s->tid) << 8) |
+									   (s->row + 1));
+	slot->tts_tableOid = RelationGetRelid(s->base.rs_rd);
+}
+
+/* Open the next chunk that has rows to show; false: no more. */
+static bool
+next_chunk(StreamScan *s, bool forward)
+{
+	for (;;)
+	{
+		const char *image;
+		const WeirChunkHeader *h;
+		Size len;
+		bool dup = false;
+
+		if (s->idle)
+			s->at_extra = forward ? -1 : s->nextras;
+		s->idle = false;
+		if (s->at_extra >= 0)
+			s->at_extra += forward ? 1 : -1;
+		if (s->at_extra < 0)
+		{
+			if (weir_log_scan_next(s->log, forward, &image, &len, &s->tid))
+			{
+				h = (const WeirChunkHeader *) image;
+				if (h->nrows == 0)
+					continue;
+				for (int i = 0; i < s->nextras; i++)
+					if (s->extras[i].chunk_no == h->chunk_no &&
+						FullTransactionIdEquals(h->xid,
+												GetTopFullTransactionIdIfAny()))
+						dup = true;
+				if (dup)
+					continue;
+				s->limit = chunk_limit(s->entry, &s->tid, h->nrows,
+									   s->base.rs_snapshot, h->xid);
+				if (s->limit == 0)
+					continue;
+				weir_chunk_reader_open(s->reader, image, len);
+				return true;
+			}
+			if (!forward)
+				break;
+			s->at_extra = 0;
+		}
+		if (s->at_extra >= s->nextras)
+			break;
+		if (s->extras[s->at_extra].limit == 0)
+			continue;
+		weir_chunk_reader_open(s->reader, s->extras[s->at_extra].image,
+							   s->extras[s->at_extra].len);
+		s->limit = s->extras[s->at_extra].limit;
+		ItemPointerSetInvalid(&s->tid);
+		return true;
+	}
+	s->idle = true;
+	s->limit = 0;
+	return false;
+}
+
+static bool
+stream_getnextslot(TableScanDesc scan, ScanDirection direction,
+				   TupleTableSlot *slot)
+{
+	StreamScan *s = (StreamScan *) scan;
+	bool forward = !ScanDirectionIsBackward(direction);
+
+	ExecClearTuple(slot);
+	if (!s->idle && forward && s->row + 1 < s->limit)
+		s->row++;
+	else if (!s->idle && !forward && s->row > 0)
+		s->row--;
+	else
+	{
+		if (!next_chunk(s, forward))
+			return false;
+		s->row = forward ? 0 : s->limit - 1;
+		if (pgstat_should_count_relation(scan->rs_rd))
+			weir_pgstat_returned(scan->rs_rd) += s->limit - 1;
+	}
+	fill_slot(s, slot);
+	return true;
+}
+
+/* ---------------------------------------------------------- AM callbacks */
+
+static const TupleTableSlotOps *
+stream_slot_callbacks(Relation rel)
+{
+	return &TTSOpsVirtual;
+}
+
+/* One row by a real or a virtual TID. */
+static bool
+stream_fetch(Relation rel, ItemPointer tid, Snapshot snapshot,
+			 TupleTableSlot *slot)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	OffsetNumber off = ItemPointerGetOffsetNumber(tid);
+	StreamScan s;
+	ItemPointerData at;
+	char *image;
+	Size len;
+
+	ExecClearTuple(slot);
+	memset(&s, 0, sizeof(s));
+	s.base.rs_rd = rel;
+	s.row = (off & 0xff) - 1;
+	ItemPointerSet(&at, block, off >> 8);
+	if (block >= VIRTUAL_BLOCK)
+	{
+		Entry *e = find_entry(rel);
+		uint64 number =
+			(uint64) (block - VIRTUAL_BLOCK) * VIRTUAL_PER_BLOCK + off - 1;
+		int low = 0;
+		int high;
+
+		if (e == NULL)
+			return false;
+		for (Level *l = e->level; l != NULL; l = l->parent)
+			for (Pending *p = l->first; p != NULL; p = p->next)
+				for (int i = 0; i < p->nvirtual; i++)
+				{
+					VirtualRange *v = &p->virtuals[i];
+
+					if (number < v->number || number >= v->number + v->n)
+						continue;
+					weir_chunk_builder_get(p->builder,
+										   v->row + (number - v->number),
+										   slot->tts_values, slot->tts_isnull);
+					ExecStoreVirtualTuple(slot);
+					slot->tts_tid = *tid;
+					slot->tts_tableOid = RelationGetRelid(rel);
+					ExecMaterializeSlot(slot);
+					return true;
+				}
+		high = e->nwritten;
+		while (low < high)
+		{
+			int mid = (low + high) / 2;
+
+			if (e->written[mid].number + e->written[mid].n <= number)
+				low = mid + 1;
+			else
+				high = mid;
+		}
+		if (low >= e->nwritten || e->written[low].number > number)
+			return false;
+		at = e->written[low].tid;
+		s.row = e->written[low].row + (number - e->written[low].number);
+		snapshot = SnapshotSelf;
+	}
+	else if (snapshot == SnapshotAny)
+		snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() : SnapshotSelf;
+	if (s.row < 0 || !weir_log_fetch(rel, snapshot, &at, &image, &len))
+		return false;
+	s.reader = weir_chunk_reader_create(RelationGetDescr(rel), NULL);
+	weir_chunk_reader_open(s.reader, image, len);
+	if (s.row < s.reader->nrows)
+	{
+		s.tid = at;
+		fill_slot(&s, slot);
+		slot->tts_tid = *tid;
+		ExecMaterializeSlot(slot);
+	}
+	weir_chunk_reader_free(s.reader);
+	pfree(image);
+	return !TTS_EMPTY(slot);
+}
+
+static bool
+stream_tid_valid(TableScanDesc scan, ItemPointer tid)
+{
+	return ItemPointerIsValid(tid);
+}
+
+static void
+stream_latest_tid(TableScanDesc scan, ItemPointer tid)
+{
+}
+
+static bool
+stream_satisfies(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	return true;
+}
+
+static void
+stream_speculative(Relation rel, TupleTableSlot *slot, CommandId cid,
+				   int options, struct BulkInsertStateData *b, uint32 token)
+{
+	refuse(rel, "use ON CONFLICT on");
+}
+
+static void
+stream_complete(Relation rel, TupleTableSlot *slot, uint32 token, bool ok)
+{
+	refuse(rel, "use ON CONFLICT on");
+}
+
+static TM_Result
+stream_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot,
+			  Snapshot crosscheck, bool wait, TM_FailureData *f, bool moving)
+{
+	refuse(rel, "delete from");
+}
+
+static TM_Result
+stream_update(Relation rel, ItemPointer tid, TupleTableSlot *slot,
+			  CommandId cid, Snapshot snapshot, Snapshot crosscheck, bool wait,
+			  TM_FailureData *f, LockTupleMode *mode, WeirUpdateIndexes *u)
+{
+	refuse(rel, "update");
+}
+
+/* A row that never changes is share-locked by doing nothing (RI). */
+static TM_Result
+stream_lock(Relation rel, ItemPointer tid, Snapshot snapshot,
+			TupleTableSlot *slot, CommandId cid, LockTupleMode mode,
+			LockWaitPolicy policy, uint8 flags, TM_FailureData *f)
+{
+	if (mode != LockTupleKeyShare && mode != LockTupleShare)
+		refuse(rel, "lock rows of");
+	memset(f, 0, sizeof(*f));
+	if (ItemPointerIsValid(tid))
+		(void) stream_fetch(rel, tid, snapshot, slot);
+	return TM_Ok;
+}
+
+static struct IndexFetchTableData *
+stream_index_begin(Relation rel)
+{
+	refuse(rel, "use an index on");
+}
+
+static void
+stream_index_none(struct IndexFetchTableData *d)
+{
+}
+
+static bool
+stream_index_fetch(struct IndexFetchTableData *d, ItemPointer tid,
+				   Snapshot snapshot, TupleTableSlot *slot, bool *again,
+				   bool *dead)
+{
+	return false;
+}
+
+static TransactionId
+stream_index_delete(Relation rel, TM_IndexDeleteOp *d)
+{
+	refuse(rel, "use an index on");
+}
+
+static double
+stream_index_build(Relation rel, Relation index, struct IndexInfo *info,
+				   bool sync, bool anyvisible, bool progress, BlockNumber start,
+				   BlockNumber n, IndexBuildCallback cb, void *state,
+				   TableScanDesc scan)
+{
+	refuse(rel, "create an index on");
+}
+
+static void
+stream_index_validate(Relation rel, Relation index, struct IndexInfo *info,
+					  Snapshot snapshot, struct ValidateIndexState *state)
+{
+	refuse(rel, "create an index on");
+}
+
+static void
+stream_new_file(Relation rel, const RelFileLocator *locator, char persistence,
+				TransactionId *xid, MultiXactId *multi)
+{
+	if (persistence == RELPERSISTENCE_TEMP)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("streams cannot be temporary"),
+						errhint("Use UNLOGGED.")));
+	if (weir_shared && !OidIsValid(rel->rd_rel->relrewrite))
+	{
+		WeirStreamShared *s = weir_shmem_stream(RelationGetRelid(rel), false);
+
+		if (s)
+			s->watermark_valid = false;
+	}
+	GetHeapamTableAmRoutine()->relation_set_new_filelocator(
+		rel, locator, persistence, xid, multi);
+}
+
+static void
+stream_truncate(Relation rel)
+{
+	Entry *e = find_entry(rel);
+
+	/* what this transaction wrote is gone, whatever happens to it */
+	for (Level *l = e ? e->level : NULL; l != NULL; l = l->parent)
+	{
+		while (l->first)
+		{
+			Pending *p = l->first;
+
+			l->first = p->next;
+			free_pending(p);
+		}
+		l->last = NULL;
+		l->nchunks = 0;
+		l->nrows = l->nbytes = 0;
+		l->nplaces = 0;
+		l->max_time = WEIR_NO_TIME;
+	}
+	GetHeapamTableAmRoutine()->relation_nontransactional_truncate(rel);
+}
+
+static void
+stream_copy_data(Relation rel, const RelFileLocator *locator)
+{
+	if (find_entry(rel) != NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg(
+				 "cannot move stream \"%s\" in a transaction that wrote to it",
+				 RelationGetRelationName(rel)),
+			 errhint("Commit first.")));
+	GetHeapamTableAmRoutine()->relation_copy_data(rel, locator);
+}
+
+static void
+stream_copy_cluster(Relation old, Relation new, Relation index, bool sort,
+					TransactionId oldest, TransactionId *xid,
+					MultiXactId *multi, double *rows, double *vacuumed,
+					double *recently_dead)
+{
+	flush_relation(old);
+	weir_log_rewrite(old, new, oldest, *xid, *multi, rows, vacuumed,
+					 recently_dead);
+}
+
+/* heap's vacuum looks at tuple headers only. */
+static void
+stream_vacuum(Relation rel, struct VacuumParams *params,
+			  BufferAccessStrategy strategy)
+{
+	GetHeapamTableAmRoutine()->relation_vacuum(rel, params, strategy);
+}
+
+static void
+load_block(StreamScan *s, Buffer buffer)
+{
+	s->block = BufferGetBlockNumber(buffer);
+	s->nblock = weir_log_block_chunks(s->base.rs_rd, s->base.rs_snapshot,
+									  buffer, s->blocks);
+	s->at_block = 0;
+	s->row = s->limit = 0;
+}
+
+static bool
+stream_analyze_block(TableScanDesc scan, WEIR_ANALYZE_BLOCK_ARGS)
+{
+	Buffer buffer = weir_analyze_read_block(scan->rs_rd);
+
+	if (!BufferIsValid(buffer))
+		return false;
+	load_block((StreamScan *) scan, buffer);
+	ReleaseBuffer(buffer);
+	return true;
+}
+
+static bool
+stream_analyze_tuple(TableScanDesc scan, TransactionId oldest, double *live,
+					 double *dead, TupleTableSlot *slot)
+{
+	StreamScan *s = (StreamScan *) scan;
+
+	ExecClearTuple(slot);
+	while (++s->row >= s->limit)
+	{
+		Size len;
+
+		if (s->at_block >= s->nblock)
+			return false;
+		ItemPointerSet(&s->tid, s->block, s->blocks[s->at_block].offset);
+		s->limit = s->blocks[s->at_block++].header.nrows;
+		s->row = -1;
+		if (s->image)
+			pfree(s->image);
+		s->image = NULL;
+		if (s->limit > 0 && weir_log_fetch(scan->rs_rd, scan->rs_snapshot,
+										   &s->tid, &s->image, &len))
+			weir_chunk_reader_open(s->reader, s->image, len);
+		else
+			s->limit = 0;
+	}
+	fill_slot(s, slot);
+	*live += 1;
+	return true;
+}
+
+static bool
+stream_sample_block(TableScanDesc scan, struct SampleScanState *state)
+{
+	refuse(scan->rs_rd, "use TABLESAMPLE on");
+}
+
+static bool
+stream_sample_tuple(TableScanDesc scan, struct SampleScanState *state,
+					TupleTableSlot *slot)
+{
+	refuse(scan->rs_rd, "use TABLESAMPLE on");
+}
+
+static bool
+stream_needs_toast(Relation rel)
+{
+	return false;
+}
+
+static void
+stream_estimate(Relation rel, int32 *widths, BlockNumber *pages, double *rows,
+				double *allvisible)
+{
+	table_block_relation_estimate_size(rel, widths, pages, rows, allvisible, 2,
+									   MaxHeapTupleSize);
+}
+
+/* ------------------------------------------------------- the batch scan */
+
+void
+weir_stream_set_slice(WeirSlice *slice)
+{
+	current_slice = slice;
+}
+
+typedef struct BatchScanState
+{
+	CustomScanState css;
+	int chunk;
+	int row;
+} BatchScanState;
+
+static TupleTableSlot *
+batch_next(ScanState *ss)
+{
+	BatchScanState *b = (BatchScanState *) ss;
+	WeirSlice *s = current_slice;
+	TupleTableSlot *slot = ss->ss_ScanTupleSlot;
+	WeirChunkReader *r;
+	bool skip;
+
+	ExecClearTuple(slot);
+	if (s == NULL || s->stream != RelationGetRelid(ss->ss_currentRelation))
+		elog(ERROR, "unexpected: no slice is set for this stream");
+	do
+	{
+		b->row++;
+		while (b->chunk < s->nchunks &&
+			   b->row >= s->chunks[b->chunk].reader->nrows)
+		{
+			b->chunk++;
+			b->row = 0;
+		}
+		if (b->chunk >= s->nchunks)
+			return slot;
+		skip = false;
+		for (int i = 0; i < s->nskip; i++)
+			if (s->skip[i].chunk == b->chunk && s->skip[i].row == b->row)
+				skip = true;
+	} while (skip);
+	s->at_chunk = b->chunk;
+	s->at_row = b->row;
+	r = s->chunks[b->chunk].reader;
+	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+	{
+		if (i >= r->desc->natts || r->values[i] == NULL)
+			slot->tts_isnull[i] = true;
+		else
+		{
+			slot->tts_isnull[i] = r->nulls[i] && r->nulls[i][b->row];
+			slot->tts_values[i] = r->values[i][b->row];
+		}
+	}
+	slot->tts_tableOid = s->stream;
+	return ExecStoreVirtualTuple(slot);
+}
+
+static bool
+batch_recheck(ScanState *ss, TupleTableSlot *slot)
+{
+	return true;
+}
+
+static void
+batch_begin(CustomScanState *node, EState *estate, int eflags)
+{
+	((BatchScanState *) node)->chunk = 0;
+	((BatchScanState *) node)->row = -1;
+}
+
+static TupleTableSlot *
+batch_exec(CustomScanState *node)
+{
+	return ExecScan(&node->ss, batch_next, batch_recheck);
+}
+
+static void
+batch_end(CustomScanState *node)
+{
+}
+
+static void
+batch_rescan(CustomScanState *node)
+{
+	batch_begin(node, NULL, 0);
+	ExecScanReScan(&node->ss);
+}
+
+static const CustomExecMethods batch_exec_methods = {
+	.CustomName = "Stream Batch",
+	.BeginCustomScan = batch_begin,
+	.ExecCustomScan = batch_exec,
+	.EndCustomScan = batch_end,
+	.ReScanCustomScan = batch_rescan,
+};
+
+static Node *
+batch_create_state(CustomScan *plan)
+{
+	BatchScanState *b =
+		(BatchScanState *) newNode(sizeof(BatchScanState), T_CustomScanState);
+
+	b->css.methods = &batch_exec_methods;
+	return (Node *) b;
+}
+
+static const CustomScanMethods batch_scan_methods = {
+	.CustomName = "Stream Batch",
+	.CreateCustomScanState = batch_create_state,
+};
+
+static Plan *
+batch_plan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist,
+		   List *clauses, List *custom_plans)
+{
+	CustomScan *scan = makeNode(CustomScan);
+
+	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
+	scan->scan.scanrelid = rel->relid;
+	scan->flags = path->flags;
+	scan->methods = &batch_scan_methods;
+	return &scan->scan.plan;
+}
+
+static const CustomPathMethods batch_path_methods = {
+	.CustomName = "Stream Batch",
+	.PlanCustomPath = batch_plan,
+};
+
+static bool
+is_stream_oid(Oid relid)
+{
+	Relation rel = RelationIdGetRelation(relid);
+	bool result = rel && is_stream(rel);
+
+	if (rel)
+		RelationClose(rel);
+	return result;
+}
+
+static void
+stream_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
+				RangeTblEntry *rte)
+{
+	CustomPath *path;
+
+	if (prev_set_rel_pathlist)
+		prev_set_rel_pathlist(root, rel, rti, rte);
+	if (!weir_stream_in_worker || rte->rtekind != RTE_RELATION || rte->inh ||
+		rte->relkind != RELKIND_RELATION || !is_stream_oid(rte->relid))
+		return;
+	path = makeNode(CustomPath);
+	path->path.pathtype = T_CustomScan;
+	path->path.parent = rel;
+	path->path.pathtarget = rel->reltarget;
+	path->path.rows = rel->rows;
+	path->path.total_cost = rel->rows * cpu_tuple_cost;
+#ifdef CUSTOMPATH_SUPPORT_PROJECTION
+	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+#endif
+	path->methods = &batch_path_methods;
+	rel->pathlist = list_make1(path);
+	rel->partial_pathlist = NIL;
+}
+
+/* ------------------------------------------------------ refusals, set-up */
+
+static void
+check_target(const PlannedStmt *stmt, int rti, const char *what, bool inserts)
+{
+	RangeTblEntry *rte = rt_fetch(rti, stmt->rtable);
+	List *relids = list_make1_oid(rte->relid);
+	ListCell *lc;
+
+	if (inserts && rte->relkind == RELKIND_PARTITIONED_TABLE)
+		relids = find_all_inheritors(rte->relid, AccessShareLock, NULL);
+	foreach(lc, relids)
+	{
+		Relation rel = RelationIdGetRelation(lfirst_oid(lc));
+
+		if (rel && is_stream(rel))
+			refuse(rel, what);
+		if (rel)
+			RelationClose(rel);
+	}
+}
+
+static void
+check_modify(const PlannedStmt *stmt, Plan *plan)
+{
+	ModifyTable *mt = (ModifyTable *) plan;
+	bool inserts;
+	ListCell *lc;
+
+	if (plan == NULL || !IsA(plan, ModifyTable))
+		return;
+	inserts = mt->operation == CMD_INSERT;
+	if (inserts && mt->onConflictAction == ONCONFLICT_NONE)
+		return;
+	foreach(lc, mt->resultRelations)
+		check_target(stmt, lfirst_int(lc),
+					 inserts					   ? "use ON CONFLICT on"
+					 : mt->operation == CMD_UPDATE ? "update"
+					 : mt->operation == CMD_DELETE ? "delete from"
+												   : "merge into",
+					 inserts);
+}
+
+/* Parallel workers know neither rows not yet written nor mixed chunks. */
+static void
+prepare_parallel(QueryDesc *query)
+{
+	bool serial = false;
+	PlannedStmt *copy;
+
+	weir_stream_flush(InvalidOid);
+	for (Entry *e = entries; e != NULL; e = e->next)
+	{
+		if (e->mixed)
+			serial = true;
+		for (Level *l = e->level; l != NULL; l = l->parent)
+			if (l->first)
+				serial = true;
+	}
+	if (!serial)
+		return;
+	copy = makeNode(PlannedStmt);
+	memcpy(copy, query->plannedstmt, sizeof(PlannedStmt));
+	copy->parallelModeNeeded = false;
+	query->plannedstmt = copy;
+}
+
+static void
+stream_executor_start(QueryDesc *query, int eflags)
+{
+	PlannedStmt *stmt = query->plannedstmt;
+	ListCell *lc;
+
+	if (stmt->commandType != CMD_SELECT || stmt->hasModifyingCTE)
+	{
+		check_modify(stmt, stmt->planTree);
+		if (stmt->hasModifyingCTE)
+			foreach(lc, stmt->subplans)
+				check_modify(stmt, lfirst(lc));
+	}
+	foreach(lc, stmt->rowMarks)
+	{
+		PlanRowMark *mark = lfirst_node(PlanRowMark, lc);
+
+		if (mark->markType == ROW_MARK_EXCLUSIVE ||
+			mark->markType == ROW_MARK_NOKEYEXCLUSIVE)
+			check_target(stmt, mark->rti, "lock rows of", false);
+	}
+	if (entries != NULL && stmt->parallelModeNeeded)
+		prepare_parallel(query);
+	if (prev_executor_start)
+		prev_executor_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+void
+weir_stream_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = stream_executor_start;
+	prev_set_rel_pathlist = set_rel_pathlist_hook;
+	set_rel_pathlist_hook = stream_pathlist;
+	RegisterCustomScanMethods(&batch_scan_methods);
+}
+
+PG_FUNCTION_INFO_V1(weir_stream_handler);
+
+Datum
+weir_stream_handler(PG_FUNCTION_ARGS)
+{
+	TableAmRoutine *m = &stream_methods;
+
+	if (m->type != T_TableAmRoutine)
+	{
+		*m = *GetHeapamTableAmRoutine();
+		m->slot_callbacks = stream_slot_callbacks;
+		m->scan_begin = stream_scan_begin;
+		m->scan_end = stream_scan_end;
+		m->scan_rescan = stream_scan_rescan;
+		m->scan_getnextslot = stream_getnextslot;
+		m->scan_set_tidrange = NULL;
+		m->scan_getnextslot_tidrange = NULL;
+		m->index_fetch_begin = stream_index_begin;
+		m->index_fetch_reset = stream_index_none;
+		m->index_fetch_end = stream_index_none;
+		m->index_fetch_tuple = stream_index_fetch;
+		m->tuple_fetch_row_version = stream_fetch;
+		m->tuple_tid_valid = stream_tid_valid;
+		m->tuple_get_latest_tid = stream_latest_tid;
+		m->tuple_satisfies_snapshot = stream_satisfies;
+		m->index_delete_tuples = stream_index_delete;
+		m->tuple_insert = stream_tuple_insert;
+		m->tuple_insert_speculative = stream_speculative;
+		m->tuple_complete_speculative = stream_complete;
+		m->multi_insert = stream_multi_insert;
+		m->tuple_delete = stream_delete;
+		m->tuple_update = stream_update;
+		m->tuple_lock = stream_lock;
+		m->finish_bulk_insert = NULL;
+		m->relation_set_new_filelocator = stream_new_file;
+		m->relation_nontransactional_truncate = stream_truncate;
+		m->relation_copy_data = stream_copy_data;
+		m->relation_copy_for_cluster = stream_copy_cluster;
+		m->relation_vacuum = stream_vacuum;
+		m->scan_analyze_next_block = stream_analyze_block;
+		m->scan_analyze_next_tuple = stream_analyze_tuple;
+		m->index_build_range_scan = stream_index_build;
+		m->index_validate_scan = stream_index_validate;
+		m->relation_needs_toast_table = stream_needs_toast;
+		m->relation_estimate_size = stream_estimate;
+		m->scan_sample_next_block = stream_sample_block;
+		m->scan_sample_next_tuple = stream_sample_tuple;
+	}
+	PG_RETURN_POINTER(m);
+}

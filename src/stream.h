@@ -1,0 +1,79 @@
+/*-------------------------------------------------------------------------
+ *
+ * stream.h
+ *	  The table access method "stream": INSERT takes a backend's rows and
+ *	  hands them to the log in chunks, publishes at commit; SELECT scans the
+ *	  retained events.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_STREAM_H
+#define WEIR_STREAM_H
+
+#include "pg_weir.h"
+
+#include "access/tableam.h"
+#include "chunk.h"
+#include "nodes/pathnodes.h"
+#include "utils/rel.h"
+
+/* weir_stream_handler(internal) returns table_am_handler is the SQL function */
+
+/* From _PG_init: xact and subxact callbacks, executor hooks (flush at
+ * ExecutorFinish, refusal of UPDATE, DELETE, MERGE, FOR UPDATE, ON CONFLICT in
+ * ExecutorStart), the pruning scan's path hook and CustomScan methods. */
+extern void weir_stream_init(void);
+
+/* Write out this backend's pending rows of a relation (InvalidOid: all). */
+extern void weir_stream_flush(Oid relid);
+
+/*
+ * Add a record without rows to the current transaction: a heartbeat, an idle
+ * advance.  At commit W rises to watermark, after the rows of the transaction.
+ */
+extern void weir_stream_heartbeat(Relation rel, TimestampTz watermark,
+								  WeirRecordKind kind);
+
+/* Adopt an ended prepared transaction: the current transaction's record in
+ * that stream gives it its number.  Hook of COMMIT PREPARED and the worker. */
+extern void weir_stream_adopt_prepared(void);
+
+/*
+ * ---- the batch scan ----
+ * In a worker, while a slice is set for a stream, every scan of that stream
+ * that the planner makes is a CustomScan that returns only the slice's rows.
+ * The path hook looks at weir_stream_in_worker; plans made so are for workers
+ * only.
+ */
+typedef struct WeirSliceChunk
+{
+	WeirChunkReader *reader;	/* opened; columns needed by any view */
+	WeirNumber	number;			/* of the transaction */
+	TimestampTz watermark;		/* W before the transaction: its rows are
+								 * judged by it */
+	TimestampTz arrival;
+} WeirSliceChunk;
+
+typedef struct WeirSlice
+{
+	Oid			stream;
+	int			nchunks;
+	WeirSliceChunk *chunks;
+
+	/* where the scan stands: the row it returned last */
+	int			at_chunk;
+	int			at_row;
+
+	/* rows to leave out: events an on_error = skip view has given up on */
+	int			nskip;
+	struct
+	{
+		int			chunk;
+		int			row;
+	}		   *skip;
+} WeirSlice;
+
+extern PGDLLIMPORT bool weir_stream_in_worker;
+extern void weir_stream_set_slice(WeirSlice *slice);	/* NULL: none */
+
+#endif							/* WEIR_STREAM_H */

@@ -1,0 +1,267 @@
+/*-------------------------------------------------------------------------
+ *
+ * window.c
+ *	  Event time: windows, lateness, watermark; and the scalars behind the
+ *	  SQL window functions.
+ *
+ * Everything is arithmetic on int64 microseconds, without clock, catalog or
+ * memory.  A window is [start, end); timestamptz and timestamp (taken as UTC)
+ * are the same numbers.  A window of fixed size is a bin of the time line
+ * counted from an origin, so that '1 day' is 24 hours in every TimeZone; a
+ * calendar window (date_trunc) ends where the next unit begins in its zone.
+ *
+ * A window that would begin or end outside the range of timestamps is an
+ * error (22008), never a wrapped number: then `end' of every window is finite
+ * and smaller than PG_INT64_MAX - 1, and comparing ends needs no care.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/int.h"
+#include "fmgr.h"
+#include "pgtime.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+#include "window.h"
+
+static void
+time_out_of_range(void)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+		 errmsg("timestamp out of range for a window"),
+		 errdetail(
+			 "The window would begin or end outside the range of timestamps.")));
+}
+
+/* x modulo m, in [0, m). */
+static inline int64
+floor_mod(int64 x, int64 m)
+{
+	int64 r = x % m;
+
+	return r < 0 ? r + m : r;
+}
+
+int64
+weir_window_bin_start(int64 ts, int64 size, int64 origin)
+{
+	int64 distance;
+	int64 into;
+	int64 start;
+
+	Assert(size > 0);
+	if (likely(!pg_sub_s64_overflow(ts, origin, &distance)))
+		into = floor_mod(distance, size);
+	else
+		into = floor_mod(floor_mod(ts, size) - floor_mod(origin, size), size);
+
+	if (unlikely(pg_sub_s64_overflow(ts, into, &start)) ||
+		unlikely(!IS_VALID_TIMESTAMP(start)))
+		time_out_of_range();
+	return start;
+}
+
+int64
+weir_window_fixed_length(const Interval *iv, const char *what)
+{
+	int64 days;
+	int64 length;
+
+	if (iv->month != 0)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("window %s must be of fixed length", what),
+			 errdetail("Months and years differ in length."),
+			 errhint("Use date_trunc() in GROUP BY for calendar windows.")));
+	if (pg_mul_s64_overflow(iv->day, USECS_PER_DAY, &days) ||
+		pg_add_s64_overflow(days, iv->time, &length))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("window %s is too large", what)));
+	if (length <= 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("window %s must be greater than zero", what)));
+	return length;
+}
+
+/*
+ * Where the calendar unit that begins at start ends.  The start of a day that
+ * has no midnight is not midnight, so the time of day is cleared before the
+ * unit is added.
+ */
+static int64
+trunc_end(const WeirWindow *w, int64 start)
+{
+	struct pg_tm tm;
+	fsec_t fsec;
+	int tz = 0;
+	pg_tz *zone = w->zone != NULL ? w->zone : session_timezone;
+	int month;
+	Timestamp end;
+
+	if (w->unit.month == 0 && w->unit.day == 0)
+	{
+		if (pg_add_s64_overflow(start, w->unit.time, &end))
+			time_out_of_range();
+		return end;
+	}
+
+	if (timestamp2tm(start, w->is_timestamptz ? &tz : NULL, &tm, &fsec, NULL,
+					 w->is_timestamptz ? zone : NULL) != 0)
+		time_out_of_range();
+	tm.tm_hour = tm.tm_min = tm.tm_sec = 0;
+
+	if (w->unit.month != 0)
+	{
+		month = tm.tm_mon - 1 + w->unit.month;
+		tm.tm_year += month / MONTHS_PER_YEAR;
+		tm.tm_mon = month % MONTHS_PER_YEAR + 1;
+	}
+	if (w->unit.day != 0)
+		j2date(date2j(tm.tm_year, tm.tm_mon, tm.tm_mday) + w->unit.day,
+			   &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
+
+	if (w->is_timestamptz)
+		tz = DetermineTimeZoneOffset(&tm, zone);
+	if (tm2timestamp(&tm, 0, w->is_timestamptz ? &tz : NULL, &end) != 0)
+		time_out_of_range();
+	return end;
+}
+
+int64
+weir_window_end(const WeirWindow *w, int64 key)
+{
+	int64 end = key;
+
+	if (TIMESTAMP_NOT_FINITE(key))
+		time_out_of_range();
+	if (!w->key_is_end)
+	{
+		if (w->kind == WEIR_WINDOW_TRUNC)
+			end = trunc_end(w, key);
+		else if (pg_add_s64_overflow(key, w->size, &end))
+			time_out_of_range();
+	}
+	if (!IS_VALID_TIMESTAMP(end))
+		time_out_of_range();
+	return end;
+}
+
+bool
+weir_window_is_complete(int64 end, TimestampTz watermark)
+{
+	return end != WEIR_PANE_NONE && watermark != WEIR_NO_TIME &&
+		   watermark >= end;
+}
+
+/*
+ * The end of the stream, watermark infinity, makes every window final, except
+ * that with allowed_lateness = infinity no window ever is.
+ */
+bool
+weir_window_is_final(int64 end, int64 allowed_lateness, TimestampTz watermark)
+{
+	return end != WEIR_PANE_NONE &&
+		   end <= weir_window_final_before(allowed_lateness, watermark);
+}
+
+/*
+ * Infinity is answered by PG_INT64_MAX - 1: beyond every end, and not the
+ * PG_INT64_MAX by which state.c says that there is no pane.
+ */
+int64
+weir_window_final_before(int64 allowed_lateness, TimestampTz watermark)
+{
+	int64 before;
+
+	Assert(allowed_lateness >= 0);
+	if (watermark == WEIR_NO_TIME || allowed_lateness == PG_INT64_MAX)
+		return PG_INT64_MIN;
+	if (watermark == DT_NOEND)
+		return PG_INT64_MAX - 1;
+	if (pg_sub_s64_overflow(watermark, allowed_lateness, &before))
+		return PG_INT64_MIN;
+	return before;
+}
+
+/*
+ * A result below the range of timestamps could not be shown to anybody; it
+ * raises nothing, as no event is that old.
+ */
+TimestampTz
+weir_watermark_of(TimestampTz max_event, TimestampTz arrival, int64 delay,
+				  bool clamp)
+{
+	int64 watermark;
+
+	if (max_event == WEIR_NO_TIME)
+		return WEIR_NO_TIME;
+	if (clamp && max_event > arrival)
+		max_event = arrival;
+	if (pg_sub_s64_overflow(max_event, delay, &watermark) ||
+		watermark < MIN_TIMESTAMP)
+		return WEIR_NO_TIME;
+	return watermark;
+}
+
+/* ---- SQL: weir.tumble_start, weir.tumble_end, tumble(date) ---- */
+
+PG_FUNCTION_INFO_V1(weir_tumble_start);
+PG_FUNCTION_INFO_V1(weir_tumble_end);
+PG_FUNCTION_INFO_V1(weir_tumble_date);
+
+/*
+ * Arguments (ts, size, origin), of timestamptz or of timestamp.
+ */
+static int64
+tumble_start(FunctionCallInfo fcinfo, int64 *size)
+{
+	int64 ts = PG_GETARG_TIMESTAMPTZ(0);
+	int64 origin = PG_GETARG_TIMESTAMPTZ(2);
+
+	*size = weir_window_fixed_length(PG_GETARG_INTERVAL_P(1), "size");
+	if (unlikely(TIMESTAMP_NOT_FINITE(ts)))
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("infinite timestamp is in no window")));
+	if (unlikely(TIMESTAMP_NOT_FINITE(origin)))
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("window origin must be finite")));
+	return weir_window_bin_start(ts, *size, origin);
+}
+
+Datum
+weir_tumble_start(PG_FUNCTION_ARGS)
+{
+	int64 size;
+
+	PG_RETURN_TIMESTAMPTZ(tumble_start(fcinfo, &size));
+}
+
+Datum
+weir_tumble_end(PG_FUNCTION_ARGS)
+{
+	int64 size;
+	int64 start = tumble_start(fcinfo, &size);
+	int64 end;
+
+	if (pg_add_s64_overflow(start, size, &end) || !IS_VALID_TIMESTAMP(end))
+		time_out_of_range();
+	PG_RETURN_TIMESTAMPTZ(end);
+}
+
+/*
+ * A date would be cast to timestamptz silently, and then fall into windows
+ * that depend on the session's TimeZone.
+ */
+Datum
+weir_tumble_date(PG_FUNCTION_ARGS)
+{
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("window functions do not take a date"),
+					errhint("Cast the date to timestamp or timestamptz.")));
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,102 @@
+# Several databases with workers running in them: DROP, RENAME, TEMPLATE and
+# DROP EXTENSION work at once and leave no worker behind.
+
+use strict;
+use warnings;
+
+use lib 'test/tap';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WeirTest;
+
+my $node = weir_node('databases');
+
+sub workers
+{
+	my ($db) = @_;
+	return qq{SELECT count(*) FROM pg_stat_activity
+		WHERE datname = '$db' AND backend_type ~ 'pg_weir'};
+}
+
+sub make
+{
+	my ($db) = @_;
+	$node->safe_psql(
+		$db, q{
+		CREATE EXTENSION IF NOT EXISTS pg_weir;
+		CREATE TABLE s (k int, x int) USING stream;
+		CREATE MATERIALIZED VIEW v USING continuous AS
+			SELECT k, count(*) AS n, sum(x) AS x FROM s GROUP BY k});
+}
+
+sub feed
+{
+	my ($db, $expected, $what) = @_;
+	$node->safe_psql($db, 'INSERT INTO s SELECT i % 3, 1 FROM generate_series(1, 300) i');
+	is($node->safe_psql($db, q{SELECT weir.wait_for('v', '120 s')}), 't', "$what: caught up");
+	is($node->safe_psql($db, 'SELECT sum(n) FROM v'), $expected, "$what: rows");
+}
+
+# databases do not see each other, though numbers and the ring are shared
+for my $db ('one', 'two', 'three')
+{
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	make($db);
+}
+feed($_, 300, $_) for ('one', 'two', 'three');
+feed($_, 600, "$_ again") for ('three', 'one', 'two');
+
+# a copy has the extension, the rows, and soon workers of its own
+$node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE one');
+is($node->safe_psql('copy', 'SELECT count(*) FROM s'), '600', 'copy: rows of the stream');
+feed('copy', 900, 'copy');
+feed('one', 900, 'one after being copied');
+$node->safe_psql('postgres', 'CREATE DATABASE copy2 TEMPLATE one STRATEGY file_copy');
+feed('copy2', 1200, 'copy2');
+
+# RENAME, SET TABLESPACE
+$node->safe_psql('postgres', 'ALTER DATABASE two RENAME TO deux');
+feed('deux', 900, 'renamed');
+my $space = PostgreSQL::Test::Utils::tempdir;
+$node->safe_psql('postgres', "CREATE TABLESPACE elsewhere LOCATION '$space'");
+$node->safe_psql('postgres', 'ALTER DATABASE deux SET TABLESPACE elsewhere');
+feed('deux', 1200, 'moved');
+
+# those who may not do it bar nobody
+$node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
+my ($rc, $out, $err) = $node->psql('postgres', 'DROP DATABASE three',
+	extra_params => [ '-U', 'nobody' ]);
+like($err, qr/must be owner of database/, 'a stranger cannot drop it');
+($rc, $out, $err) = $node->psql('postgres', 'BEGIN; DROP DATABASE three');
+like($err, qr/cannot run inside a transaction block/, 'nor can a transaction block');
+feed('three', 900, 'three is there');
+
+# DROP DATABASE with its workers busy
+$node->safe_psql('three', 'INSERT INTO s SELECT i % 3, 1 FROM generate_series(1, 100000) i');
+$node->safe_psql('postgres', 'DROP DATABASE three');
+is($node->safe_psql('postgres', q{SELECT count(*) FROM pg_database WHERE datname = 'three'}),
+	'0', 'dropped while it works');
+$node->safe_psql('postgres', 'DROP DATABASE copy WITH (FORCE)');
+is($node->safe_psql('postgres', workers('copy')), '0', 'no worker is left');
+
+# DROP EXTENSION with workers running; then again from the start
+$node->safe_psql('one', 'DROP EXTENSION pg_weir CASCADE');
+is($node->safe_psql('one', q{SELECT count(*) FROM pg_class WHERE relname IN ('s', 'v')}), '0',
+	'DROP EXTENSION takes streams and views');
+ok($node->poll_query_until('postgres', workers('one'), '0'), 'its workers end');
+make('one');
+feed('one', 300, 'one anew');
+$node->safe_psql('one', 'BEGIN; DROP EXTENSION pg_weir CASCADE; ROLLBACK');
+feed('one', 600, 'one after a rollback');
+
+# the same OIDs of a dropped database never come back by the shared tables
+feed('deux', 1500, 'the others went on');
+feed('copy2', 1500, 'copy2 went on');
+
+$node->restart;
+feed('one', 900, 'one after restart');
+feed('deux', 1800, 'deux after restart');
+weir_log_is_clean($node);
+$node->stop;
+done_testing();

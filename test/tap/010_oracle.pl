@@ -1,0 +1,353 @@
+# The oracle: Nexmark bids, committed by four writers in transactions of 1 to
+# 5,000 rows, some rolled back, while workers and the whole server are killed,
+# a view is paused and refreshed, and readers look.  At the end every view
+# equals its own SELECT run as a batch query, and the log equals what was
+# acknowledged.
+#
+# The seed is printed; WEIR_SEED replays the schedule (not the interleaving).
+# WEIR_EVENTS (default 1,000,000) and WEIR_KILLS (default 20) scale it.
+use strict;
+use warnings;
+
+use Fcntl qw(:flock SEEK_SET);
+use File::Temp qw(tempdir);
+use POSIX qw(:sys_wait_h _exit);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep time);
+
+my $seed   = $ENV{WEIR_SEED}   // int(rand(1_000_000_000));
+my $events = $ENV{WEIR_EVENTS} // 1_000_000;
+my $kills  = $ENV{WEIR_KILLS}  // 20;
+note("WEIR_SEED=$seed WEIR_EVENTS=$events WEIR_KILLS=$kills");
+diag("oracle: WEIR_SEED=$seed");
+srand($seed);
+
+my $nexgen = $ENV{WEIR_NEXGEN} // 'test/tools/nexgen';
+plan skip_all => 'test/tools/nexgen is not built' unless -x $nexgen;
+
+my $dir  = tempdir(CLEANUP => 1);
+my $node = PostgreSQL::Test::Cluster->new('oracle');
+$node->init;
+$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'pg_weir'
+restart_after_crash = on
+max_worker_processes = 16
+max_prepared_transactions = 10
+autovacuum = on
+fsync = off
+weir.checkpoint_interval = '500ms'
+log_min_messages = warning
+CONF
+$node->start;
+$node->safe_psql('postgres', <<'SQL');
+CREATE EXTENSION pg_weir;
+CREATE TABLE bids (auction bigint, bidder bigint, price bigint,
+                   date_time timestamp NOT NULL)
+  USING stream WITH (event_time = date_time, watermark_delay = '30 seconds');
+CREATE TABLE pairs (k int, v int) USING stream;
+CREATE TABLE acked (block int PRIMARY KEY, nrows int, hash bigint);
+CREATE MATERIALIZED VIEW per_window USING continuous AS
+  SELECT window_start, auction, count(*) AS n, sum(price) AS total,
+         max(price) AS top, avg(price) AS mean
+  FROM bids, tumble(date_time, '10 seconds')
+  GROUP BY window_start, auction;
+CREATE MATERIALIZED VIEW per_bidder USING continuous AS
+  SELECT bidder, count(*) AS n, sum(price) AS total,
+         count(DISTINCT auction) AS auctions
+  FROM bids WHERE price % 2 = 0 GROUP BY bidder;
+CREATE MATERIALIZED VIEW everything USING continuous AS
+  SELECT count(*) AS n, sum(price) AS total FROM bids;
+CREATE MATERIALIZED VIEW pair_sums USING continuous AS
+  SELECT k, sum(v) AS s, count(*) AS n FROM pairs GROUP BY k;
+SQL
+
+# Disorder: event times up to 3 s late, as the generator makes them.
+my $csv = "$dir/bids.csv";
+system_or_bail($nexgen, '--seed', $seed % 1_000_000, '--rows', $events,
+	'--events', 2 * $events, '--table', 'bid', '--narrow',
+	'--out-of-order-ms', '3000', '--out', $csv);
+
+my $connstr = $node->connstr('postgres');
+
+# Run a script in one psql; true if it succeeded.
+sub run_sql
+{
+	my ($sql) = @_;
+	my $pid = open(my $in, '|-');
+	if (!$pid)
+	{
+		open(STDOUT, '>', '/dev/null');
+		open(STDERR, '>', '/dev/null');
+		exec('psql', '-X', '-q', '-v', 'ON_ERROR_STOP=1', '-d', $connstr)
+		  or _exit(127);
+	}
+	local $SIG{PIPE} = 'IGNORE';
+	print $in $sql;
+	return close($in);
+}
+
+sub query
+{
+	my ($sql) = @_;
+	my ($ret, $out, $err) = $node->psql('postgres', $sql, timeout => 120);
+	return ($ret // 1) == 0 ? $out : undef;
+}
+
+# Ask until the server answers again.
+sub query_patiently
+{
+	my ($sql) = @_;
+	for (1 .. 600)
+	{
+		my $out = query($sql);
+		return $out if defined $out;
+		usleep(100_000);
+	}
+	die "server did not come back";
+}
+
+# Blocks are handed out in file order, so that the writers' event times stay
+# together and nothing is late.
+sub next_block
+{
+	my ($want) = @_;
+	open(my $lock, '+<', "$dir/next") or die;
+	flock($lock, LOCK_EX);
+	my ($block, $offset) = split ' ', <$lock>;
+	open(my $fh, '<', $csv) or die;
+	seek($fh, $offset, SEEK_SET);
+	my @rows;
+	while (@rows < $want && defined(my $l = <$fh>)) { push @rows, $l }
+	seek($lock, 0, SEEK_SET);
+	truncate($lock, 0);
+	print $lock ($block + 1) . ' ' . tell($fh);
+	close($lock);
+	return ($block, @rows);
+}
+
+open(my $next, '>', "$dir/next");
+print $next "0 0";
+close($next);
+
+sub writer
+{
+	my ($w) = @_;
+	srand($seed + $w);
+	for (;;)
+	{
+		my $want = rand() < 0.3 ? 1 + int(rand(20)) : 1 + int(rand(5000));
+		my ($block, @rows) = next_block($want);
+		last unless @rows;
+		my $n    = scalar @rows;
+		my $x    = 1 + int(rand(1000));
+		my ($a, $b) = (int(rand(50)), int(rand(50)));
+		my $half = int($n / 2);
+		my $junk = rand() < 0.2;
+		my $sql  = "BEGIN;\n";
+
+		# A savepoint whose rows must vanish, now and then.
+		$sql .= "SAVEPOINT s;\nINSERT INTO bids SELECT 1, 1, 1, date_time"
+		  . " FROM (VALUES ('$1'::timestamp)) v(date_time),"
+		  . " generate_series(1, 300);\nROLLBACK TO s;\n"
+		  if $junk && $rows[0] =~ /,([^,]+)$/ && chomp(my $t = $1);
+		$sql .= "COPY bids FROM STDIN csv;\n"
+		  . join('', @rows[ 0 .. $half - 1 ]) . "\\.\n"
+		  if $half > 0;
+		$sql .= "SAVEPOINT t;\n" if rand() < 0.3;
+		$sql .= "COPY bids FROM STDIN csv;\n"
+		  . join('', @rows[ $half .. $n - 1 ]) . "\\.\n";
+		$sql .= "INSERT INTO pairs VALUES ($a, $x), ($b, -$x);\n"
+		  . "INSERT INTO acked VALUES ($block, $n);\n";
+
+		# The same rows first in a transaction that is rolled back.
+		run_sql($sql . "ROLLBACK;\n") if rand() < 0.1;
+		my $twophase = rand() < 0.05;
+		for (;;)
+		{
+			my $ok = $twophase
+			  ? run_sql($sql . "PREPARE TRANSACTION 'b$block';\n"
+				  . "COMMIT PREPARED 'b$block';\n")
+			  : run_sql($sql . "COMMIT;\n");
+			last if $ok;
+
+			# Was it committed although we did not hear?
+			my $state = query_patiently(
+				"SELECT (SELECT count(*) FROM acked WHERE block = $block),"
+				  . " (SELECT count(*) FROM pg_prepared_xacts"
+				  . "  WHERE gid = 'b$block')");
+			my ($acked, $prepared) = split /\|/, $state;
+			last if $acked;
+			if ($prepared)
+			{
+				run_sql("COMMIT PREPARED 'b$block';\n");
+				redo;
+			}
+			usleep(100_000);
+		}
+	}
+	_exit(0);
+}
+
+# Every read is a consistent cut: pairs cancel; what was counted never shrinks
+# while the server lives.
+sub reader
+{
+	my $bad = 0;
+	while (!-e "$dir/stop")
+	{
+		my $out = query("SELECT coalesce(sum(s), 0), coalesce(sum(n), 0)"
+			  . " FROM pair_sums");
+		if (defined $out)
+		{
+			my ($s, $n) = split /\|/, $out;
+			if ($s != 0 || $n % 2 != 0)
+			{
+				open(my $f, '>>', "$dir/torn");
+				print $f "sum $s count $n\n";
+				close($f);
+			}
+		}
+		my $x = query("SELECT count(*) FROM per_window WHERE n <= 0");
+		usleep(50_000);
+	}
+	_exit(0);
+}
+
+my (@writers, @readers);
+for my $w (1 .. 4)
+{
+	my $pid = fork();
+	writer($w) if $pid == 0;
+	push @writers, $pid;
+}
+for (1 .. 2)
+{
+	my $pid = fork();
+	reader() if $pid == 0;
+	push @readers, $pid;
+}
+
+my %injected = (worker => 0, server => 0, restart => 0, pause => 0,
+	refresh => 0);
+my $done = 0;
+my $started = time;
+my $count = 0;
+while ($count < $kills || !$done)
+{
+	usleep(300_000 + int(rand(700_000)));
+	if ($count < $kills)
+	{
+		my $r = rand();
+		if ($r < 0.6)
+		{
+			my $pid = query("SELECT pid FROM weir.workers"
+				  . " ORDER BY random() LIMIT 1");
+			if (defined $pid && $pid =~ /^\d+$/ && kill('KILL', $pid))
+			{
+				$injected{worker}++;
+				$count++;
+			}
+		}
+		elsif ($r < 0.9)
+		{
+			$node->kill9;
+			$node->start;
+			$injected{server}++;
+			$count++;
+		}
+		elsif ($r < 0.95)
+		{
+			$node->stop('immediate');
+			$node->start;
+			$injected{restart}++;
+			$count++;
+		}
+		else
+		{
+			query("SELECT weir.pause('per_bidder')");
+			usleep(200_000);
+			query_patiently("SELECT weir.resume('per_bidder')");
+			$injected{pause}++;
+		}
+		if ($count == int($kills / 2) && !$injected{refresh})
+		{
+			$injected{refresh}++
+			  if defined query("REFRESH MATERIALIZED VIEW per_window");
+		}
+	}
+	@writers = grep { waitpid($_, WNOHANG) == 0 } @writers;
+	$done = !@writers;
+	last if time - $started > 1500;
+}
+ok($done, 'writers ended');
+waitpid($_, 0) for @writers;
+
+# Drain.
+query_patiently("SELECT 1");
+for my $gid (split /\n/, query_patiently("SELECT gid FROM pg_prepared_xacts"))
+{
+	query("COMMIT PREPARED '$gid'");
+}
+is(query_patiently("SELECT weir.wait_for(NULL, '300 s')"),
+	't', 'every view has consumed everything');
+open(my $stop, '>', "$dir/stop");
+close($stop);
+waitpid($_, 0) for @readers;
+ok(!-e "$dir/torn", 'no read saw half a transaction');
+
+note("injected: " . join(', ', map { "$_ $injected{$_}" } sort keys %injected));
+cmp_ok($count, '>=', $kills, "$count kills");
+
+my $acked = query("SELECT coalesce(sum(nrows), 0) FROM acked");
+is(query("SELECT count(*) FROM bids"),
+	$acked, "the log has the acknowledged events ($acked)");
+is($acked, $events, 'every generated event was committed once');
+my $checksum = "count(*), sum(price), sum(hashint8extended(auction, 0) % 1000003)"
+  . ", sum(hashint8extended(bidder, 0) % 1000003)";
+query("CREATE TABLE input (auction bigint, bidder bigint, price bigint,"
+	  . " date_time timestamp)");
+$node->safe_psql('postgres', "COPY input FROM '$csv' csv");
+is( query("SELECT $checksum FROM bids"),
+	query("SELECT $checksum FROM input"),
+	'the log has the generated events, none lost, none doubled');
+is(query("SELECT sum(late) FROM weir.views"), '0', 'nothing was late');
+
+my %batch = (
+	per_window => "SELECT window_start, auction, count(*) AS n,"
+	  . " sum(price) AS total, max(price) AS top, avg(price) AS mean"
+	  . " FROM bids, tumble(date_time, '10 seconds')"
+	  . " GROUP BY window_start, auction",
+	per_bidder => "SELECT bidder, count(*), sum(price),"
+	  . " count(DISTINCT auction) FROM bids WHERE price % 2 = 0"
+	  . " GROUP BY bidder",
+	everything => "SELECT count(*), sum(price) FROM bids",
+	pair_sums  => "SELECT k, sum(v), count(*) FROM pairs GROUP BY k");
+for my $view (sort keys %batch)
+{
+	is( query("SELECT count(*) FROM (TABLE $view EXCEPT ALL ($batch{$view})) x"),
+		'0', "$view has no row too many");
+	is( query("SELECT count(*) FROM (($batch{$view}) EXCEPT ALL TABLE $view) x"),
+		'0', "$view has no row too few");
+}
+is(query("SELECT coalesce(sum(s), 0) FROM pair_sums"), '0', 'pairs cancel');
+cmp_ok(query("SELECT sum(final_rows) FROM weir.views WHERE view ="
+		  . " 'per_window'::regclass"),
+	'>', 0, 'windows became final on the way');
+
+# The same after one more restart.
+$node->stop('fast');
+$node->start;
+is(query_patiently("SELECT weir.wait_for(NULL, '120 s')"), 't', 'ready again');
+for my $view (sort keys %batch)
+{
+	is( query("SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL"
+			  . " ($batch{$view})) x) + (SELECT count(*) FROM"
+			  . " (($batch{$view}) EXCEPT ALL TABLE $view) x)"),
+		'0', "$view is the same after a restart");
+}
+my $log = slurp_file($node->logfile);
+unlike($log, qr/TRAP:|PANIC:/, 'no assertion failed, no panic');
+$node->stop;
+done_testing();

@@ -1,0 +1,102 @@
+# The commit-order trap: a transaction that inserted first and commits last is
+# counted, whatever was consumed in between; the same with a prepared one,
+# across restarts of every kind.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('order');
+$node->init;
+$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'pg_weir'
+restart_after_crash = on
+max_prepared_transactions = 10
+fsync = off
+CONF
+$node->start;
+$node->safe_psql('postgres', <<'SQL');
+CREATE EXTENSION pg_weir;
+CREATE TABLE s (id int, ts timestamptz) USING stream
+  WITH (event_time = ts, watermark_delay = '1 hour');
+CREATE MATERIALIZED VIEW v USING continuous AS
+  SELECT count(*) AS n, sum(id) AS total FROM s;
+CREATE MATERIALIZED VIEW w USING continuous AS
+  SELECT window_start, count(*) AS n FROM s, tumble(ts, '1 minute')
+  GROUP BY window_start;
+SQL
+
+sub counted
+{
+	my ($what) = @_;
+	is($node->safe_psql('postgres', "SELECT weir.wait_for(NULL, '60 s')"),
+		't', "$what: consumed");
+	return $node->safe_psql('postgres', 'SELECT n, total FROM v');
+}
+
+# T1 inserts, T2 inserts and commits, the view shows T2, T1 commits.
+my $t1 = $node->background_psql('postgres');
+$t1->query_safe("BEGIN; INSERT INTO s VALUES (1, '2026-01-01 00:00:10Z')");
+$node->safe_psql('postgres', "INSERT INTO s VALUES (2, '2026-01-01 00:00:20Z')");
+is(counted('T2 alone'), '1|2', 'the later transaction is shown');
+$t1->query_safe('COMMIT');
+is(counted('then T1'), '2|3', 'the earlier transaction is counted too');
+$t1->quit;
+
+# A prepared transaction does not hold up the others.
+$node->safe_psql('postgres',
+	"BEGIN; INSERT INTO s VALUES (4, '2026-01-01 00:00:30Z');"
+	  . " PREPARE TRANSACTION 'p4'");
+$node->safe_psql('postgres', "INSERT INTO s VALUES (8, '2026-01-01 00:00:40Z')");
+is(counted('prepared waits'), '3|11', 'not before COMMIT PREPARED');
+$node->safe_psql('postgres', "COMMIT PREPARED 'p4'");
+is(counted('prepared committed'), '4|15', 'after COMMIT PREPARED');
+
+# The same across a clean stop, an immediate one and a kill of everything.
+my $id = 16;
+for my $how ('fast', 'immediate', 'kill')
+{
+	$node->safe_psql('postgres',
+		"BEGIN; INSERT INTO s VALUES ($id, '2026-01-01 00:01:00Z');"
+		  . " PREPARE TRANSACTION 'p$how'");
+	$node->safe_psql('postgres',
+		"INSERT INTO s VALUES (0, '2026-01-01 00:01:10Z')");
+	my $before = counted("before $how");
+	if ($how eq 'kill') { $node->kill9 }
+	else { $node->stop($how) }
+	$node->start;
+	is(counted("after $how"), $before, "$how: the prepared one still waits");
+	$node->safe_psql('postgres', "COMMIT PREPARED 'p$how'");
+	my ($n, $total) = split /\|/, $before;
+	is( counted("$how, committed"),
+		($n + 1) . '|' . ($total + $id),
+		"$how: and is counted once");
+	$id *= 2;
+}
+
+# Rolled back ones never count, restart or not.
+$node->safe_psql('postgres',
+	"BEGIN; INSERT INTO s VALUES (1000, '2026-01-01 00:01:00Z');"
+	  . " PREPARE TRANSACTION 'gone'");
+my $before = counted('before rollback');
+$node->stop('immediate');
+$node->start;
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'gone'");
+is(counted('after rollback'), $before, 'ROLLBACK PREPARED counts nothing');
+
+for my $view ('v', 'w')
+{
+	my $batch =
+	  $view eq 'v'
+	  ? 'SELECT count(*), sum(id) FROM s'
+	  : "SELECT window_start, count(*) FROM s, tumble(ts, '1 minute')"
+	  . ' GROUP BY window_start';
+	is( $node->safe_psql('postgres',
+			"SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL ($batch)) x)"
+			  . " + (SELECT count(*) FROM (($batch) EXCEPT ALL TABLE $view) x)"),
+		'0', "$view equals the batch query");
+}
+$node->stop;
+done_testing();

@@ -1,0 +1,145 @@
+# What each kind of death does (src/README.md): the view is exact after all of
+# them, live and final rows alike, with checkpoints before and after.
+use strict;
+use warnings;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = PostgreSQL::Test::Cluster->new('recovery');
+$node->init;
+$node->append_conf('postgresql.conf', <<"CONF");
+shared_preload_libraries = 'pg_weir'
+restart_after_crash = on
+fsync = off
+CONF
+$node->start;
+$node->safe_psql('postgres', <<'SQL');
+CREATE EXTENSION pg_weir;
+CREATE TABLE s (k int, x numeric, t text, ts timestamptz) USING stream
+  WITH (event_time = ts, watermark_delay = '10 seconds');
+CREATE MATERIALIZED VIEW live USING continuous AS
+  SELECT k, count(*) AS n, sum(x) AS total, stddev(x) AS dev,
+         string_agg(t, ',' ORDER BY t) AS texts, max(t) AS last
+  FROM s GROUP BY k;
+CREATE MATERIALIZED VIEW win USING continuous AS
+  SELECT window_start, window_end, k, count(*) AS n, sum(x) AS total
+  FROM s, tumble(ts, '1 minute') GROUP BY window_start, window_end, k;
+CREATE INDEX ON win (window_start);
+SQL
+my %batch = (
+	live => "SELECT k, count(*), sum(x), stddev(x),"
+	  . " string_agg(t, ',' ORDER BY t), max(t) FROM s GROUP BY k",
+	win => 'SELECT window_start, window_end, k, count(*), sum(x)'
+	  . " FROM s, tumble(ts, '1 minute')"
+	  . ' GROUP BY window_start, window_end, k');
+
+my $minute = 0;
+
+sub events
+{
+	$node->safe_psql('postgres',
+		"INSERT INTO s SELECT i % 7, i * 0.01, 't' || i % 13,"
+		  . " timestamptz '2026-01-01 00:00Z' + $minute * interval '1 minute'"
+		  . " + i * interval '0.1 second' FROM generate_series(1, 599) i");
+	$minute++;
+}
+
+sub patiently
+{
+	my ($sql) = @_;
+	for (1 .. 600)
+	{
+		my ($ret, $out) = $node->psql('postgres', $sql, timeout => 120);
+		return $out if defined $ret && $ret == 0;
+		select(undef, undef, undef, 0.1);
+	}
+	die 'server did not come back';
+}
+
+sub exact
+{
+	my ($what) = @_;
+	is(patiently("SELECT weir.wait_for(NULL, '60 s')"), 't', "$what: consumed");
+	for my $view (sort keys %batch)
+	{
+		is( patiently("SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL"
+				  . " ($batch{$view})) x) + (SELECT count(*) FROM"
+				  . " (($batch{$view}) EXCEPT ALL TABLE $view) x)"),
+			'0', "$what: $view is exact");
+	}
+}
+
+sub worker
+{
+	return patiently('SELECT pid FROM weir.workers ORDER BY pid LIMIT 1');
+}
+
+events() for 1 .. 3;
+exact('at first');
+
+my @deaths = (
+	[ 'worker terminated' => sub {
+			my $pid = worker();
+			patiently("SELECT pg_terminate_backend($pid)");
+			$node->poll_query_until('postgres',
+				"SELECT count(*) > 0 AND bool_and(pid <> $pid) FROM weir.workers");
+		} ],
+	[ 'worker cancelled' => sub {
+			patiently('SELECT pg_cancel_backend(' . worker() . ')');
+		} ],
+	[ 'worker killed'   => sub { kill('KILL', worker()) } ],
+	[ 'fast restart'    => sub { $node->restart('fast') } ],
+	[ 'immediate stop'  => sub { $node->stop('immediate'); $node->start } ],
+	[ 'postmaster killed' => sub { $node->kill9; $node->start } ]);
+for my $checkpointed (0, 1)
+{
+	for my $death (@deaths)
+	{
+		my ($name, $code) = @$death;
+		events();
+		if ($checkpointed)
+		{
+			exact("before $name");
+			patiently('SELECT weir.checkpoint()');
+		}
+		$code->();
+		exact($name . ($checkpointed ? ' after a checkpoint' : ''));
+		events();
+		exact("$name, and on");
+	}
+}
+cmp_ok(patiently('SELECT count(*) FROM ONLY win'), '>', 0, 'rows');
+cmp_ok(
+	patiently("SELECT final_rows FROM weir.views WHERE view = 'win'::regclass"),
+	'>', 7 * 10, 'windows became final');
+is(patiently("SELECT sum(late) FROM weir.views"), '0', 'nothing was late');
+
+# The state survives its worker: a successor of one that ended by FATAL goes
+# on from shared memory; nothing is replayed.
+my $log = slurp_file($node->logfile);
+unlike($log, qr/TRAP:|PANIC:/, 'no assertion failed, no panic');
+
+# A damaged checkpoint is found, named, and REFRESH repairs it.
+patiently('SELECT weir.checkpoint()');
+$node->safe_psql('postgres',
+	"SELECT weir.pause('live')");
+$node->poll_query_until('postgres',
+	"SELECT state = 'paused' FROM weir.views WHERE view = 'live'::regclass");
+$node->safe_psql('postgres',
+	"UPDATE weir.view_state SET data = set_byte(data, length(data) / 2,"
+	  . " get_byte(data, length(data) / 2) # 255)"
+	  . " WHERE view = 'live'::regclass");
+$node->restart;
+$node->safe_psql('postgres', "SELECT weir.resume('live')");
+$node->poll_query_until('postgres',
+	"SELECT state = 'failed' FROM weir.views WHERE view = 'live'::regclass");
+like(
+	patiently("SELECT error FROM weir.views WHERE view = 'live'::regclass"),
+	qr/checksum|damaged|corrupt/i,
+	'the failed view says what is damaged');
+$node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW live');
+exact('rebuilt');
+$node->stop;
+done_testing();

@@ -1,0 +1,61 @@
+# What the TAP tests of pg_weir share.  use lib 'test/tap'; use WeirTest;
+package WeirTest;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+our @EXPORT = qw(weir_node weir_wait weir_same weir_log_is_clean);
+
+# weir_node($name, %init): a node with the settings of test/pg_weir.conf,
+# started, with the extension.
+sub weir_node
+{
+	my ($name, %init) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+
+	$node->init(allows_streaming => 1, %init);
+	$node->append_conf('postgresql.conf', slurp_file('test/pg_weir.conf'));
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION pg_weir');
+	return $node;
+}
+
+# Every running view of the database has consumed all that is committed.
+sub weir_wait
+{
+	my ($node, $what) = @_;
+
+	is($node->safe_psql('postgres', "SELECT weir.wait_for(timeout => '120 s')"),
+		't', $what // 'views have caught up');
+}
+
+# The oracle: the view's rows are those of its query run over the stream.
+sub weir_same
+{
+	my ($node, $view, $query, $what) = @_;
+	my $different = $node->safe_psql(
+		'postgres', qq{
+		SELECT count(*) FROM (
+			(SELECT * FROM $view EXCEPT ALL ($query))
+			UNION ALL
+			(($query) EXCEPT ALL SELECT * FROM $view)) d});
+
+	is($different, '0', $what // "$view equals its query");
+}
+
+# Nothing in the log that must never be there.
+sub weir_log_is_clean
+{
+	my ($node) = @_;
+	my $log = slurp_file($node->logfile);
+	my @bad = grep { /TRAP:|PANIC:|server process .* signal (?!9|3)|leak/ } split /\n/, $log;
+
+	is_deeply(\@bad, [], 'no assertion, panic, signal or leak in the log');
+}
+
+1;
