@@ -673,7 +673,7 @@ init_agg(WeirAggs *aggs, Agg1 *a, Aggref *aggref, Form_pg_aggregate form,
 static Datum
 initial_value(HeapTuple tuple, Oid transtype, bool *isnull)
 {
-	Datum text =
+	Datum initval =
 		SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, isnull);
 	Oid input;
 	Oid param;
@@ -683,7 +683,7 @@ initial_value(HeapTuple tuple, Oid transtype, bool *isnull)
 	if (*isnull)
 		return (Datum) 0;
 	getTypeInputInfo(transtype, &input, &param);
-	string = TextDatumGetCString(stored);
+	string = TextDatumGetCString(initval);
 	value = OidInputFunctionCall(input, string, param, -1);
 	pfree(string);
 	return value;

@@ -41,11 +41,11 @@
  */
 typedef struct WeirAggSpec
 {
-	Aggref	   *aggref;			/* as analysed; args' expressions unused */
-	int			nargs;			/* = list_length(aggref->args), resjunk sort
+	Aggref *aggref;			 /* as analysed; args' expressions unused */
+	int nargs;				 /* = list_length(aggref->args), resjunk sort
 								 * columns included */
-	AttrNumber *arg_attno;		/* column of the input row, 1-based, per arg */
-	AttrNumber	filter_attno;	/* boolean column, or 0 */
+	AttrNumber *arg_attno;	 /* column of the input row, 1-based, per arg */
+	AttrNumber filter_attno; /* boolean column, or 0 */
 } WeirAggSpec;
 
 typedef struct WeirAggs WeirAggs;
@@ -57,7 +57,7 @@ extern WeirAggs *weir_aggs_create(List *specs, EState *estate);
 extern void weir_aggs_free(WeirAggs *aggs);
 
 /* ereports 0A000 for what cannot be kept (none so far is known). */
-extern char *weir_aggs_layout(const WeirAggs *aggs);	/* palloc'd text */
+extern char *weir_aggs_layout(const WeirAggs *aggs); /* palloc'd text */
 
 /*
  * Live form: an opaque block of weir_aggs_live_size() bytes, MAXALIGNed, in a
@@ -69,7 +69,7 @@ extern void weir_aggs_start(WeirAggs *aggs, void *live, MemoryContext cxt);
 extern void weir_aggs_load(WeirAggs *aggs, void *live, MemoryContext cxt,
 						   const char *bytes, Size len);
 extern void weir_aggs_advance(WeirAggs *aggs, void *live, MemoryContext cxt,
-							  TupleTableSlot *input);	/* all values fetched */
+							  TupleTableSlot *input); /* all values fetched */
 /* Two steps so that the caller can place the bytes: size (serialises SERIAL
  * states into cxt-owned memory), then copy. */
 extern Size weir_aggs_save_size(WeirAggs *aggs, void *live, MemoryContext cxt);
@@ -86,4 +86,4 @@ extern void weir_aggs_final(WeirAggs *aggs, const char *bytes, Size len,
 /* The saved form of a group that has seen no row (unwindowed, no GROUP BY). */
 extern char *weir_aggs_empty(WeirAggs *aggs, Size *len);
 
-#endif							/* WEIR_AGGREGATE_H */
+#endif /* WEIR_AGGREGATE_H */

@@ -33,13 +33,13 @@
 
 typedef struct WeirStreamOptions
 {
-	AttrNumber	event_attno;	/* 0: no event time */
-	bool		event_is_timestamptz;
-	int64		watermark_delay;	/* us >= 0 */
-	int64		idle_timeout;	/* us; 0 = off */
-	int64		max_future;		/* us; PG_INT64_MAX = infinity */
-	int64		retention;		/* us; PG_INT64_MAX = keep all */
-	int64		retention_size; /* bytes; PG_INT64_MAX = keep all */
+	AttrNumber event_attno; /* 0: no event time */
+	bool event_is_timestamptz;
+	int64 watermark_delay; /* us >= 0 */
+	int64 idle_timeout;	   /* us; 0 = off */
+	int64 max_future;	   /* us; PG_INT64_MAX = infinity */
+	int64 retention;	   /* us; PG_INT64_MAX = keep all */
+	int64 retention_size;  /* bytes; PG_INT64_MAX = keep all */
 } WeirStreamOptions;
 
 /*
@@ -65,11 +65,11 @@ typedef enum WeirOnError
 
 typedef struct WeirViewOptions
 {
-	int64		allowed_lateness;	/* us; PG_INT64_MAX = infinity */
-	WeirEmit	emit;
+	int64 allowed_lateness; /* us; PG_INT64_MAX = infinity */
+	WeirEmit emit;
 	WeirOnError on_error;
-	int64		retention;		/* us; PG_INT64_MAX = keep all */
-	char	   *settings;		/* frozen settings, secure.h */
+	int64 retention; /* us; PG_INT64_MAX = keep all */
+	char *settings;	 /* frozen settings, secure.h */
 } WeirViewOptions;
 
 /* Palloc'd in the current context. */
@@ -90,13 +90,13 @@ extern bool weir_catalog_is_view_option(const char *name);
 
 /* ---- our relations ---- */
 
-extern Oid	weir_catalog_schema(void);	/* InvalidOid: extension is not here */
-extern Oid	weir_catalog_table(const char *name);	/* in schema weir; raises */
-extern Oid	weir_catalog_stream_am(void);	/* pg_am OIDs; InvalidOid if none */
-extern Oid	weir_catalog_continuous_am(void);
-extern bool weir_catalog_is_stream(Relation rel);	/* by rd_amhandler */
+extern Oid weir_catalog_schema(void); /* InvalidOid: extension is not here */
+extern Oid weir_catalog_table(const char *name); /* in schema weir; raises */
+extern Oid weir_catalog_stream_am(void); /* pg_am OIDs; InvalidOid if none */
+extern Oid weir_catalog_continuous_am(void);
+extern bool weir_catalog_is_stream(Relation rel); /* by rd_amhandler */
 extern bool weir_catalog_is_continuous(Relation rel);
-extern bool weir_catalog_is_stream_oid(Oid relid);	/* syscache; false if gone */
+extern bool weir_catalog_is_stream_oid(Oid relid); /* syscache; false if gone */
 extern bool weir_catalog_is_continuous_oid(Oid relid);
 
 /* Views (OIDs) whose wish names this stream. */
@@ -106,48 +106,48 @@ extern List *weir_catalog_views_of_stream(Oid stream);
 
 #define WEIR_WANT_RUN	'r'
 #define WEIR_WANT_PAUSE 'p'
-#define WEIR_WANT_STOP	's'		/* WITH NO DATA, never started */
+#define WEIR_WANT_STOP	's' /* WITH NO DATA, never started */
 
 typedef struct WeirWish
 {
-	Oid			view;
-	Oid			stream;
-	char		wanted;			/* WEIR_WANT_* */
-	int64		generation;		/* REFRESH increments; starts at 1 */
-	int64		resumes;		/* weir.resume increments: clears a failure */
+	Oid view;
+	Oid stream;
+	char wanted;	  /* WEIR_WANT_* */
+	int64 generation; /* REFRESH increments; starts at 1 */
+	int64 resumes;	  /* weir.resume increments: clears a failure */
 } WeirWish;
 
 extern bool weir_catalog_wish_get(Oid view, WeirWish *wish);
-extern List *weir_catalog_wish_all(void);	/* of palloc'd WeirWish */
-extern void weir_catalog_wish_put(const WeirWish *wish);	/* insert or update */
+extern List *weir_catalog_wish_all(void); /* of palloc'd WeirWish */
+extern void weir_catalog_wish_put(const WeirWish *wish); /* insert or update */
 extern void weir_catalog_wish_delete(Oid view);
 
 /* ---- positions ---- */
 
 typedef struct WeirPositionRow
 {
-	Oid			view;
-	int64		generation;
-	bool		answering;		/* exactly one generation of a view has it */
+	Oid view;
+	int64 generation;
+	bool answering; /* exactly one generation of a view has it */
 	WeirPosition position;
-	TimestampTz watermark;		/* W at position */
-	int64		closed_before;	/* panes with end <= this are in the heap;
+	TimestampTz watermark; /* W at position */
+	int64 closed_before;   /* panes with end <= this are in the heap;
 								 * PG_INT64_MIN none */
-	int64		checkpoint_seq; /* of the last checkpoint */
-	int64		events_in;
-	int64		late;
-	int64		late_partial;
-	int64		final_rows;
-	bool		built;			/* has once reached the end of its history */
-	int64		failed_resumes; /* -1, or: failed, until wish.resumes exceeds */
-	char	   *sqlstate;		/* of the failure, or NULL */
-	char	   *error;
-	int32		format;			/* of the blobs */
-	int32		server_major;	/* that wrote them */
-	char	   *layout;			/* aggregate representations in the blobs */
+	int64 checkpoint_seq;  /* of the last checkpoint */
+	int64 events_in;
+	int64 late;
+	int64 late_partial;
+	int64 final_rows;
+	bool built;			  /* has once reached the end of its history */
+	int64 failed_resumes; /* -1, or: failed, until wish.resumes exceeds */
+	char *sqlstate;		  /* of the failure, or NULL */
+	char *error;
+	int32 format;		/* of the blobs */
+	int32 server_major; /* that wrote them */
+	char *layout;		/* aggregate representations in the blobs */
 	TimestampTz checkpoint_at;
-	int64		checkpoint_us;
-	int64		checkpoint_bytes;
+	int64 checkpoint_us;
+	int64 checkpoint_bytes;
 } WeirPositionRow;
 
 /*
@@ -173,4 +173,4 @@ extern void weir_catalog_error_add(Oid view, Oid stream, const char *event_json,
 /* CacheRegisterRelcacheCallback etc.; from _PG_init. */
 extern void weir_catalog_init(void);
 
-#endif							/* WEIR_CATALOG_H */
+#endif /* WEIR_CATALOG_H */

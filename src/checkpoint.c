@@ -51,6 +51,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
@@ -75,7 +76,7 @@
 #include "compat.h"
 #include "debug.h"
 
-#define BLOB_MAGIC 0x57424c42	/* "BLBW" on a little-endian machine */
+#define BLOB_MAGIC	 0x57424c42 /* "BLBW" on a little-endian machine */
 #define SERVER_MAJOR (PG_VERSION_NUM / 10000)
 
 /* Payload of a blob whose row fills a page and is not toasted. */
@@ -86,24 +87,24 @@
 
 typedef struct BlobHeader
 {
-	uint32		magic;
-	uint16		version;
-	uint16		zero;
-	int32		server_major;
-	Oid			view;
-	int64		generation;
-	int64		seq;
-	uint32		ngroups;
-	uint32		length;
-	uint32		zero2;
-	uint32		crc;
+	uint32 magic;
+	uint16 version;
+	uint16 zero;
+	int32 server_major;
+	Oid view;
+	int64 generation;
+	int64 seq;
+	uint32 ngroups;
+	uint32 length;
+	uint32 zero2;
+	uint32 crc;
 } BlobHeader;
 
 typedef struct BlobGroup
 {
-	int64		pane;
-	uint32		keylen;
-	uint32		statelen;
+	int64 pane;
+	uint32 keylen;
+	uint32 statelen;
 } BlobGroup;
 
 StaticAssertDecl(sizeof(BlobHeader) == 48, "blob header has holes");
@@ -123,7 +124,7 @@ enum
 static uint32
 blob_crc(const char *blob, Size len)
 {
-	pg_crc32c	crc;
+	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, blob, offsetof(BlobHeader, crc));
@@ -149,16 +150,16 @@ view_name(Oid view)
 typedef struct BlobWriter
 {
 	const WeirCheckpoint *c;
-	int64		seq;
-	Relation	rel;
+	int64 seq;
+	Relation rel;
 	CatalogIndexState indexes;
 	MemoryContext row_cxt;
-	char	   *buf;			/* MAXALIGNed */
-	Size		size;			/* allocated */
-	Size		used;
-	uint32		ngroups;
-	int64		max_pane;
-	int64		bytes;			/* of all blobs written */
+	char *buf; /* MAXALIGNed */
+	Size size; /* allocated */
+	Size used;
+	uint32 ngroups;
+	int64 max_pane;
+	int64 bytes; /* of all blobs written */
 } BlobWriter;
 
 static void
@@ -173,10 +174,10 @@ static void
 write_blob(BlobWriter *w)
 {
 	BlobHeader *h = (BlobHeader *) w->buf;
-	Datum		values[Natts_state];
-	bool		nulls[Natts_state] = {false};
-	HeapTuple	tuple;
-	bytea	   *data;
+	Datum values[Natts_state];
+	bool nulls[Natts_state] = {false};
+	HeapTuple tuple;
+	bytea *data;
 	MemoryContext old;
 
 	if (w->ngroups == 0)
@@ -216,9 +217,9 @@ static void
 write_group(const WeirGroup *g, void *arg)
 {
 	BlobWriter *w = arg;
-	Size		need;
-	BlobGroup	head;
-	char	   *p;
+	Size need;
+	BlobGroup head;
+	char *p;
 
 	need = sizeof(BlobGroup) + MAXALIGN(g->keylen) + MAXALIGN(g->statelen);
 	if (w->used + need > BLOB_TARGET)
@@ -229,8 +230,7 @@ write_group(const WeirGroup *g, void *arg)
 				 errmsg("a group of continuous view \"%s\" is too large to be "
 						"checkpointed",
 						view_name(w->c->row.view)),
-				 errdetail("Its aggregate state has %zu bytes.",
-						   g->statelen)));
+				 errdetail("Its aggregate state has %zu bytes.", g->statelen)));
 	if (w->used + need > w->size)
 	{
 		w->size = w->used + need;
@@ -264,8 +264,8 @@ blob_keys(ScanKey keys, Oid view, int64 generation)
 static Size
 blob_size(HeapTuple tuple, TupleDesc desc)
 {
-	bool		isnull;
-	Datum		data = heap_getattr(tuple, Anum_state_data, desc, &isnull);
+	bool isnull;
+	Datum data = heap_getattr(tuple, Anum_state_data, desc, &isnull);
 
 	return isnull ? 0 : toast_raw_datum_size(data) - VARHDRSZ;
 }
@@ -280,16 +280,16 @@ prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
 {
 	ScanKeyData keys[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int64		remain = 0;
+	HeapTuple tuple;
+	int64 remain = 0;
 
 	blob_keys(keys, view, generation);
 	scan = systable_beginscan(rel, weir_catalog_table("view_state_idx"), true,
 							  GetActiveSnapshot(), 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		int64		max_pane;
+		bool isnull;
+		int64 max_pane;
 
 		CHECK_FOR_INTERRUPTS();
 		max_pane = DatumGetInt64(heap_getattr(tuple, Anum_state_max_pane,
@@ -308,8 +308,8 @@ prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
 static int
 closing_panes(const WeirCheckpoint *c, int64 final_before, int64 **ends)
 {
-	int			n;
-	int			kept = 0;
+	int n;
+	int kept = 0;
 
 	if (final_before == PG_INT64_MIN)
 		return 0;
@@ -326,14 +326,14 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	WeirPositionRow row = c->row;
 	ItemPointerData tid = c->tid;
 	TimestampTz start = weir_now();
-	BlobWriter	w = {0};
-	Relation	view;
+	BlobWriter w = {0};
+	Relation view;
 	TransactionId xid;
 	TransactionId oldest;
-	uint64		version;
-	int64	   *ends = NULL;
-	int64		blob_bytes = c->blob_bytes;
-	int			n;
+	uint64 version;
+	int64 *ends = NULL;
+	int64 blob_bytes = c->blob_bytes;
+	int n;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -341,19 +341,18 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 
 	/* DROP, ALTER and REFRESH hold more; they must not find a half of us */
 	if (!ConditionalLockRelationOid(row.view, AccessShareLock))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not lock continuous view \"%s\" for its "
-						"checkpoint",
-						view_name(row.view))));
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("could not lock continuous view \"%s\" for its "
+							   "checkpoint",
+							   view_name(row.view))));
 	view = try_relation_open(row.view, NoLock);
 	if (view == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("continuous view with OID %u does not exist any more",
 						row.view)));
-	oldest = row.answering ? GetOldestNonRemovableTransactionId(view) :
-							 ReadNextTransactionId();
+	oldest = row.answering ? GetOldestNonRemovableTransactionId(view)
+						   : ReadNextTransactionId();
 	relation_close(view, NoLock);
 	weir_state_sweep(c->state, oldest);
 
@@ -393,8 +392,8 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 								 row.closed_before, false);
 	if (!c->full && blob_bytes > SLACK_BYTES)
 	{
-		int64		enough = SLACK_BYTES +
-							 2 * (int64) pg_atomic_read_u64(&c->v->state_bytes);
+		int64 enough =
+			SLACK_BYTES + 2 * (int64) pg_atomic_read_u64(&c->v->state_bytes);
 
 		if (blob_bytes > enough)
 			blob_bytes = prune_blobs(w.rel, row.view, row.generation,
@@ -442,15 +441,14 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	pg_atomic_write_u64(&c->v->checkpoint_bytes, row.checkpoint_bytes);
 	c->v->checkpoint_at = row.checkpoint_at;
 	if (n > 0)
-		weir_state_sweep(c->state, row.answering ?
-									   GetOldestNonRemovableTransactionId(NULL) :
-									   ReadNextTransactionId());
-	ereport(DEBUG1,
-			(errmsg_internal("checkpoint %lld of view %u generation %lld: "
-							 "%d panes closed, %lld bytes of state",
-							 (long long) row.checkpoint_seq, row.view,
-							 (long long) row.generation, n,
-							 (long long) w.bytes)));
+		weir_state_sweep(
+			c->state, row.answering ? GetOldestNonRemovableTransactionId(NULL)
+									: ReadNextTransactionId());
+	ereport(DEBUG1, (errmsg_internal(
+						"checkpoint %lld of view %u generation %lld: "
+						"%d panes closed, %lld bytes of state",
+						(long long) row.checkpoint_seq, row.view,
+						(long long) row.generation, n, (long long) w.bytes)));
 	return true;
 }
 
@@ -460,9 +458,9 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 /* Groups seen so far, to skip older versions. */
 typedef struct SeenGroup
 {
-	const BlobGroup *head;		/* in a blob that stays in memory */
-	uint32		hash;
-	char		status;			/* simplehash's */
+	const BlobGroup *head; /* in a blob that stays in memory */
+	uint32 hash;
+	char status; /* simplehash's */
 } SeenGroup;
 
 static inline const char *
@@ -478,19 +476,19 @@ same_group(const BlobGroup *a, const BlobGroup *b)
 		   memcmp(group_key(a), group_key(b), a->keylen) == 0;
 }
 
-#define SH_PREFIX seen
+#define SH_PREFIX		seen
 #define SH_ELEMENT_TYPE SeenGroup
-#define SH_KEY_TYPE const BlobGroup *
-#define SH_KEY head
-#define SH_HASH_KEY(tb, key) \
+#define SH_KEY_TYPE		const BlobGroup *
+#define SH_KEY			head
+#define SH_HASH_KEY(tb, key)                                        \
 	hash_combine(hash_bytes((const unsigned char *) group_key(key), \
-							(int) (key)->keylen), \
-				 murmurhash32((uint32) ((uint64) (key)->pane ^ \
+							(int) (key)->keylen),                   \
+				 murmurhash32((uint32) ((uint64) (key)->pane ^      \
 										((uint64) (key)->pane >> 32))))
 #define SH_EQUAL(tb, a, b) same_group(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
-#define SH_SCOPE static inline
+#define SH_SCOPE		   static inline
 #define SH_DEFINE
 #define SH_DECLARE
 #include "lib/simplehash.h"
@@ -508,7 +506,8 @@ check_position_row(const WeirPositionRow *row, const char *layout)
 	else if (row->server_major != SERVER_MAJOR)
 		found = psprintf("Its checkpoint was written by PostgreSQL %d.",
 						 row->server_major);
-	else if (layout && (row->layout == NULL || strcmp(row->layout, layout) != 0))
+	else if (layout &&
+			 (row->layout == NULL || strcmp(row->layout, layout) != 0))
 		found = "Its aggregates are kept in another form than in its "
 				"checkpoint.";
 	if (found)
@@ -538,11 +537,11 @@ blob_is_damaged(const WeirPositionRow *row, int64 seq, const char *field)
 static const char *
 checked_blob(const WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 {
-	bool		isnull;
-	int64		seq;
+	bool isnull;
+	int64 seq;
 	struct varlena *data;
-	Size		len;
-	char	   *blob;
+	Size len;
+	char *blob;
 	BlobHeader *h;
 
 	seq = DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
@@ -576,7 +575,7 @@ next_group(const WeirPositionRow *row, const char *blob, Size *offset)
 {
 	const BlobHeader *h = (const BlobHeader *) blob;
 	const BlobGroup *g = (const BlobGroup *) (blob + *offset);
-	Size		need;
+	Size need;
 
 	if (h->length - *offset < sizeof(BlobGroup))
 		blob_is_damaged(row, h->seq, "number of groups");
@@ -596,11 +595,11 @@ static void
 read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		   WeirGroupCallback callback, void *arg)
 {
-	Relation	rel;
-	Relation	index;
+	Relation rel;
+	Relation index;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 	struct seen_hash *seen;
 
 	rel = table_open(weir_catalog_table("view_state"), AccessShareLock);
@@ -615,7 +614,7 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 	{
 		const char *blob;
 		const BlobHeader *h;
-		Size		offset = sizeof(BlobHeader);
+		Size offset = sizeof(BlobHeader);
 
 		CHECK_FOR_INTERRUPTS();
 		blob = checked_blob(row, tuple, RelationGetDescr(rel));
@@ -623,8 +622,8 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		for (uint32 i = 0; i < h->ngroups; i++)
 		{
 			const BlobGroup *b = next_group(row, blob, &offset);
-			WeirGroup	g = {0};
-			bool		found;
+			WeirGroup g = {0};
+			bool found;
 
 			if (row->closed_before != PG_INT64_MIN &&
 				b->pane <= row->closed_before)
@@ -650,18 +649,18 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 
 typedef struct Loading
 {
-	WeirRehash	rehash;
-	void	   *arg;
-	WeirPut    *puts;
-	Size		n;
-	Size		size;
+	WeirRehash rehash;
+	void *arg;
+	WeirPut *puts;
+	Size n;
+	Size size;
 } Loading;
 
 static void
 load_group(const WeirGroup *g, void *arg)
 {
-	Loading    *l = arg;
-	WeirPut    *put;
+	Loading *l = arg;
+	WeirPut *put;
 
 	if (l->n == l->size)
 	{
@@ -684,9 +683,9 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 {
 	MemoryContext cxt;
 	MemoryContext old;
-	Loading		l = {0};
-	Snapshot	snapshot;
-	uint64		version;
+	Loading l = {0};
+	Snapshot snapshot;
+	uint64 version;
 
 	check_position_row(row, layout);
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir load",
@@ -701,8 +700,7 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 	UnregisterSnapshot(snapshot);
 	Ensure(l.n <= PG_INT32_MAX, "too many groups in a checkpoint");
 	weir_state_reserve(state, l.puts, (int) l.n);
-	weir_state_publish(state, l.puts, (int) l.n, row->position,
-					   row->watermark);
+	weir_state_publish(state, l.puts, (int) l.n, row->position, row->watermark);
 	version = weir_state_version(state);
 	weir_state_mark_clean(state, version);
 	MemoryContextSwitchTo(old);

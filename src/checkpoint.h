@@ -20,21 +20,20 @@
 typedef struct WeirCheckpoint
 {
 	WeirViewShared *v;
-	WeirState  *state;
-	WeirPositionRow row;		/* last read or written; updated here */
-	ItemPointerData tid;		/* of that version */
-	const char *layout;			/* weir_aggs_layout */
-	bool		full;			/* rewrite all blobs, not only dirty groups */
-	int64		blob_bytes;		/* in weir.view_state for this generation;
+	WeirState *state;
+	WeirPositionRow row; /* last read or written; updated here */
+	ItemPointerData tid; /* of that version */
+	const char *layout;	 /* weir_aggs_layout */
+	bool full;			 /* rewrite all blobs, not only dirty groups */
+	int64 blob_bytes;	 /* in weir.view_state for this generation;
 								 * -1: not known yet.  Kept by the run */
 
 	/* Put the final rows of these panes where they belong (v's heap with its
 	 * indexes, or view_pending for a rebuild), as the owner.  Returns rows. */
-	int64		(*close_panes) (void *arg, int64 *ends, int n,
-								TransactionId xid);
+	int64 (*close_panes)(void *arg, int64 *ends, int n, TransactionId xid);
 	/* Other rows that belong into this transaction; may be NULL. */
-	void		(*also) (void *arg);
-	void	   *arg;
+	void (*also)(void *arg);
+	void *arg;
 } WeirCheckpoint;
 
 /*
@@ -55,7 +54,7 @@ extern bool weir_checkpoint_run(WeirCheckpoint *c, int64 final_before);
  * the hash of a key (as the owner).  Checks format, major, layout, crc of
  * every blob: 0A000/XX001 naming view, blob and field; hint: REFRESH.
  */
-typedef uint32 (*WeirRehash) (const char *key, Size keylen, void *arg);
+typedef uint32 (*WeirRehash)(const char *key, Size keylen, void *arg);
 extern void weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 								 const char *layout, WeirRehash rehash,
 								 void *arg);
@@ -71,4 +70,4 @@ extern bool weir_checkpoint_read(Oid view, Snapshot snapshot,
 								 WeirPosition *position,
 								 TimestampTz *watermark);
 
-#endif							/* WEIR_CHECKPOINT_H */
+#endif /* WEIR_CHECKPOINT_H */

@@ -21,37 +21,38 @@
 #include "access/tupdesc.h"
 #include "nodes/bitmapset.h"
 
-#define WEIR_CHUNK_FORMAT	1
+#define WEIR_CHUNK_FORMAT 1
 
 /* The longest image that a heap tuple of one page can hold. */
-#define WEIR_CHUNK_MAX \
-	(MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader))
+#define WEIR_CHUNK_MAX (MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader))
 
 /* At most so many rows, so that (line pointer, row) fits a TID's 16 bits. */
 #define WEIR_CHUNK_MAX_ROWS 255
 
 /* WeirChunkHeader.flags */
-#define WEIR_CHUNK_LZ4		0x01	/* body is compressed; raw_len tells */
-#define WEIR_CHUNK_RECORD	0x02	/* last chunk of its transaction: a
+#define WEIR_CHUNK_LZ4 0x01 /* body is compressed; raw_len tells */
+#define WEIR_CHUNK_RECORD \
+	0x02 /* last chunk of its transaction: a
 									 * WeirRecord follows the header */
-#define WEIR_CHUNK_PIECE	0x04	/* continuation of a larger image (log.c);
+#define WEIR_CHUNK_PIECE \
+	0x04						 /* continuation of a larger image (log.c);
 									 * scans skip it */
-#define WEIR_CHUNK_HAS_TIME 0x08	/* min_time/max_time are set */
-#define WEIR_CHUNK_HAS_NEXT 0x10	/* image goes on in a piece (log.c) */
+#define WEIR_CHUNK_HAS_TIME 0x08 /* min_time/max_time are set */
+#define WEIR_CHUNK_HAS_NEXT 0x10 /* image goes on in a piece (log.c) */
 
 typedef struct WeirChunkHeader
 {
-	int32		vl_len_;		/* varlena header of the stored bytes */
-	uint8		format;			/* WEIR_CHUNK_FORMAT */
-	uint8		flags;
-	uint16		natts;			/* columns of the table when written */
-	FullTransactionId xid;		/* top transaction that wrote it */
-	uint32		chunk_no;		/* order inside (transaction, stream); gaps
+	int32 vl_len_; /* varlena header of the stored bytes */
+	uint8 format;  /* WEIR_CHUNK_FORMAT */
+	uint8 flags;
+	uint16 natts;		   /* columns of the table when written */
+	FullTransactionId xid; /* top transaction that wrote it */
+	uint32 chunk_no;	   /* order inside (transaction, stream); gaps
 								 * are normal */
-	uint16		nrows;			/* 0..WEIR_CHUNK_MAX_ROWS */
-	uint16		pad;			/* zero */
-	uint32		raw_len;		/* bytes of the body before compression */
-	uint32		crc;			/* CRC-32C of everything after this field and
+	uint16 nrows;		   /* 0..WEIR_CHUNK_MAX_ROWS */
+	uint16 pad;			   /* zero */
+	uint32 raw_len;		   /* bytes of the body before compression */
+	uint32 crc;			   /* CRC-32C of everything after this field and
 								 * of the fields before it, vl_len_ excluded,
 								 * and PIECE and HAS_NEXT taken as 0 */
 	/* then: min_time, max_time (int64 each) if WEIR_CHUNK_HAS_TIME */
@@ -65,25 +66,25 @@ typedef struct WeirChunkHeader
  */
 typedef struct WeirRecord
 {
-	WeirNumber	number;			/* WEIR_NO_NUMBER: prepared, its number is in
+	WeirNumber number; /* WEIR_NO_NUMBER: prepared, its number is in
 								 * the record that adopts it */
 	TimestampTz arrival;
-	TimestampTz watermark;		/* or WEIR_NO_TIME */
-	FullTransactionId adopts;	/* a prepared transaction that gets this
+	TimestampTz watermark;	  /* or WEIR_NO_TIME */
+	FullTransactionId adopts; /* a prepared transaction that gets this
 								 * record's number, or Invalid */
-	uint64		nrows;
-	uint32		nchunks;		/* chunks of this transaction in this stream
+	uint64 nrows;
+	uint32 nchunks; /* chunks of this transaction in this stream
 								 * that its commit makes visible, this one
 								 * included */
-	uint32		kind;			/* WeirRecordKind */
+	uint32 kind;	/* WeirRecordKind */
 } WeirRecord;
 
 typedef enum WeirRecordKind
 {
-	WEIR_RECORD_EVENTS = 1,		/* ordinary transaction */
-	WEIR_RECORD_HEARTBEAT = 2,	/* weir.advance_watermark, no rows needed */
-	WEIR_RECORD_IDLE = 3,		/* idle_timeout */
-	WEIR_RECORD_ADOPT = 4		/* gives a prepared transaction its number */
+	WEIR_RECORD_EVENTS = 1,	   /* ordinary transaction */
+	WEIR_RECORD_HEARTBEAT = 2, /* weir.advance_watermark, no rows needed */
+	WEIR_RECORD_IDLE = 3,	   /* idle_timeout */
+	WEIR_RECORD_ADOPT = 4	   /* gives a prepared transaction its number */
 } WeirRecordKind;
 
 /* ---- building ---- */
@@ -98,7 +99,7 @@ typedef struct WeirChunkBuilder WeirChunkBuilder;
 extern WeirChunkBuilder *weir_chunk_builder_create(TupleDesc desc,
 												   AttrNumber event_attno);
 extern void weir_chunk_builder_free(WeirChunkBuilder *b);
-extern int	weir_chunk_builder_nrows(const WeirChunkBuilder *b);
+extern int weir_chunk_builder_nrows(const WeirChunkBuilder *b);
 extern TimestampTz weir_chunk_builder_max_time(const WeirChunkBuilder *b);
 
 /*
@@ -140,9 +141,9 @@ extern char *weir_chunk_builder_finish(WeirChunkBuilder *b,
 /* ---- reading ---- */
 
 /* Header fields of an image without decoding it; Ensure()s magic, lengths. */
-extern bool weir_chunk_peek(const char *image, Size len,
-							TimestampTz *min_time, TimestampTz *max_time,
-							WeirRecord *record);	/* true if it has a record */
+extern bool weir_chunk_peek(const char *image, Size len, TimestampTz *min_time,
+							TimestampTz *max_time,
+							WeirRecord *record); /* true if it has a record */
 
 /*
  * A decoder is made once per (descriptor, needed columns) and opened on one
@@ -154,12 +155,12 @@ extern bool weir_chunk_peek(const char *image, Size len,
  */
 typedef struct WeirChunkReader
 {
-	TupleDesc	desc;
-	Bitmapset  *needed;			/* attnos (1-based, no offset), NULL = all */
-	int			nrows;
-	Datum	  **values;			/* [attno-1] -> nrows Datums, NULL if not
+	TupleDesc desc;
+	Bitmapset *needed; /* attnos (1-based, no offset), NULL = all */
+	int nrows;
+	Datum **values; /* [attno-1] -> nrows Datums, NULL if not
 								 * needed */
-	bool	  **nulls;			/* [attno-1] -> nrows bools, NULL if the column
+	bool **nulls;	/* [attno-1] -> nrows bools, NULL if the column
 								 * has no null in this chunk */
 	struct WeirChunkReaderPrivate *priv;
 } WeirChunkReader;
@@ -170,4 +171,4 @@ extern void weir_chunk_reader_open(WeirChunkReader *r, const char *image,
 								   Size len);
 extern void weir_chunk_reader_free(WeirChunkReader *r);
 
-#endif							/* WEIR_CHUNK_H */
+#endif /* WEIR_CHUNK_H */

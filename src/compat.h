@@ -27,12 +27,12 @@
 #include "storage/relfilenode.h"
 typedef Oid RelFileNumber;
 typedef RelFileNode RelFileLocator;
-#define rd_locator rd_node
-#define weir_rel_number(rel) ((rel)->rd_node.relNode)
+#define rd_locator				 rd_node
+#define weir_rel_number(rel)	 ((rel)->rd_node.relNode)
 #define weir_locator_number(loc) ((loc)->relNode)
 #else
 #include "storage/relfilelocator.h"
-#define weir_rel_number(rel) ((rel)->rd_locator.relNumber)
+#define weir_rel_number(rel)	 ((rel)->rd_locator.relNumber)
 #define weir_locator_number(loc) ((loc)->relNumber)
 #endif
 
@@ -45,11 +45,10 @@ typedef RelFileNode RelFileLocator;
 
 /* SELECT rights of a query's relations, as their checkAsUser; raises. */
 #if PG_VERSION_NUM < 160000
-#define weir_check_permissions(query) ExecCheckRTPerms((query)->rtable, true)
-#define weir_rte_user(query, rte) ((void) (query), (rte)->checkAsUser)
-#define weir_proc_aclcheck(func, role, mode) \
-	pg_proc_aclcheck(func, role, mode)
-#define weir_flatten_join_vars(query, node) flatten_join_alias_vars(query, node)
+#define weir_check_permissions(query)		 ExecCheckRTPerms((query)->rtable, true)
+#define weir_rte_user(query, rte)			 ((void) (query), (rte)->checkAsUser)
+#define weir_proc_aclcheck(func, role, mode) pg_proc_aclcheck(func, role, mode)
+#define weir_flatten_join_vars(query, node)	 flatten_join_alias_vars(query, node)
 #else
 #define weir_check_permissions(query) \
 	ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true)
@@ -65,18 +64,19 @@ typedef RelFileNode RelFileLocator;
 #if PG_VERSION_NUM < 180000
 #define weir_flatten_group_vars(query) ((void) 0)
 #else
-#define weir_flatten_group_vars(query) \
-	do { \
-		if ((query)->hasGroupRTE) \
-		{ \
-			(query)->targetList = (List *) flatten_group_exprs( \
-				NULL, query, (Node *) (query)->targetList); \
-			(query)->havingQual = \
-				flatten_group_exprs(NULL, query, (query)->havingQual); \
-			(query)->rtable = list_truncate( \
-				(query)->rtable, list_length((query)->rtable) - 1); \
-			(query)->hasGroupRTE = false; \
-		} \
+#define weir_flatten_group_vars(query)                                         \
+	do                                                                         \
+	{                                                                          \
+		if ((query)->hasGroupRTE)                                              \
+		{                                                                      \
+			(query)->targetList = (List *) flatten_group_exprs(                \
+				NULL, query, (Node *) (query)->targetList);                    \
+			(query)->havingQual =                                              \
+				flatten_group_exprs(NULL, query, (query)->havingQual);         \
+			(query)->rtable = list_truncate((query)->rtable,                   \
+											list_length((query)->rtable) - 1); \
+			(query)->hasGroupRTE = false;                                      \
+		}                                                                      \
 	} while (0)
 #endif
 
@@ -104,10 +104,10 @@ typedef CompareType WeirOrdering;
 static inline pg_tz *
 DecodeTimezoneNameToTz(const char *name)
 {
-	char	   *low = downcase_truncate_identifier(name, strlen(name), false);
-	int			offset;
-	pg_tz	   *tz;
-	int			type = DecodeTimezoneAbbrev(0, low, &offset, &tz);
+	char *low = downcase_truncate_identifier(name, strlen(name), false);
+	int offset;
+	pg_tz *tz;
+	int type = DecodeTimezoneAbbrev(0, low, &offset, &tz);
 
 	if (type == TZ || type == DTZ)
 		tz = pg_tzset_offset(-offset);
@@ -138,20 +138,21 @@ DecodeTimezoneNameToTz(const char *name)
  */
 #include "nodes/parsenodes.h"
 #if PG_VERSION_NUM < 160000
-#define weir_move_rte_permissions(query, rte, sub, inner) \
+#define weir_move_rte_permissions(query, rte, sub, inner)                    \
 	((void) (query), (void) (sub), (void) (inner), (rte)->requiredPerms = 0, \
 	 (rte)->checkAsUser = InvalidOid, (rte)->selectedCols = NULL)
 #else
 #include "parser/parse_relation.h"
-#define weir_move_rte_permissions(query, rte, sub, inner) \
-	do { \
-		if ((rte)->perminfoindex != 0) \
-		{ \
-			(sub)->rteperminfos = list_make1(copyObject( \
-				getRTEPermissionInfo((query)->rteperminfos, rte))); \
-			(inner)->perminfoindex = 1; \
-			(rte)->perminfoindex = 0; \
-		} \
+#define weir_move_rte_permissions(query, rte, sub, inner)                      \
+	do                                                                         \
+	{                                                                          \
+		if ((rte)->perminfoindex != 0)                                         \
+		{                                                                      \
+			(sub)->rteperminfos = list_make1(                                  \
+				copyObject(getRTEPermissionInfo((query)->rteperminfos, rte))); \
+			(inner)->perminfoindex = 1;                                        \
+			(rte)->perminfoindex = 0;                                          \
+		}                                                                      \
 	} while (0)
 #endif
 
@@ -187,7 +188,8 @@ DecodeTimezoneNameToTz(const char *name)
 /* Rows returned by a scan, beyond what heap's own scan has counted. */
 #include "pgstat.h"
 #if PG_VERSION_NUM < 160000
-#define weir_pgstat_returned(rel) ((rel)->pgstat_info->t_counts.t_tuples_returned)
+#define weir_pgstat_returned(rel) \
+	((rel)->pgstat_info->t_counts.t_tuples_returned)
 #else
 #define weir_pgstat_returned(rel) ((rel)->pgstat_info->counts.tuples_returned)
 #endif
@@ -201,25 +203,24 @@ typedef bool WeirUpdateIndexes;
 typedef TU_UpdateIndexes WeirUpdateIndexes;
 #endif
 #if PG_VERSION_NUM < 170000
-#define WEIR_ANALYZE_BLOCK_ARGS \
-	BlockNumber block, BufferAccessStrategy strategy
+#define WEIR_ANALYZE_BLOCK_ARGS BlockNumber block, BufferAccessStrategy strategy
 #define weir_analyze_read_block(rel) \
 	ReadBufferExtended(rel, MAIN_FORKNUM, block, RBM_NORMAL, strategy)
 #else
 #include "storage/read_stream.h"
-#define WEIR_ANALYZE_BLOCK_ARGS ReadStream *stream
+#define WEIR_ANALYZE_BLOCK_ARGS		 ReadStream *stream
 #define weir_analyze_read_block(rel) read_stream_next_buffer(stream, NULL)
 #endif
 #if PG_VERSION_NUM < 180000
-#define weir_update_relstats(rel, pages, rows, all_visible, all_frozen) \
-	vac_update_relstats(rel, pages, rows, all_visible, false, \
-						InvalidTransactionId, InvalidMultiXactId, NULL, \
-						NULL, false)
+#define weir_update_relstats(rel, pages, rows, all_visible, all_frozen)       \
+	vac_update_relstats(rel, pages, rows, all_visible, false,                 \
+						InvalidTransactionId, InvalidMultiXactId, NULL, NULL, \
+						false)
 #else
-#define weir_update_relstats(rel, pages, rows, all_visible, all_frozen) \
-	vac_update_relstats(rel, pages, rows, all_visible, all_frozen, false, \
-						InvalidTransactionId, InvalidMultiXactId, NULL, \
-						NULL, false)
+#define weir_update_relstats(rel, pages, rows, all_visible, all_frozen)       \
+	vac_update_relstats(rel, pages, rows, all_visible, all_frozen, false,     \
+						InvalidTransactionId, InvalidMultiXactId, NULL, NULL, \
+						false)
 #endif
 
-#endif							/* WEIR_COMPAT_H */
+#endif /* WEIR_COMPAT_H */

@@ -1658,7 +1658,7 @@ checkpoint_views_of(Oid stream)
 }
 
 static void
-truncate(Utility *u)
+truncate_tables(Utility *u)
 {
 	TruncateStmt *stmt = (TruncateStmt *) u->pstmt->utilityStmt;
 	Statement statement = {0};
@@ -1947,7 +1947,7 @@ utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 			refresh(&u);
 			break;
 		case T_TruncateStmt:
-			truncate(&u);
+			truncate_tables(&u);
 			break;
 		case T_CopyStmt:
 			copy(&u);

@@ -15,4 +15,4 @@
 /* From _PG_init: ProcessUtility_hook, object_access_hook, xact callbacks. */
 extern void weir_ddl_init(void);
 
-#endif							/* WEIR_DDL_H */
+#endif /* WEIR_DDL_H */

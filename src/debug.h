@@ -25,12 +25,13 @@
  * Data read from disk or shared memory must be so; unlike Assert this is
  * checked in every build, because such data is never to be trusted.
  */
-#define Ensure(cond, ...) \
-	do { \
-		if (unlikely(!(cond))) \
-			ereport(ERROR, \
-					(errcode(ERRCODE_DATA_CORRUPTED), \
-					 errmsg_internal(__VA_ARGS__), \
+#define Ensure(cond, ...)                                                 \
+	do                                                                    \
+	{                                                                     \
+		if (unlikely(!(cond)))                                            \
+			ereport(ERROR,                                                \
+					(errcode(ERRCODE_DATA_CORRUPTED),                     \
+					 errmsg_internal(__VA_ARGS__),                        \
 					 errdetail_internal("Check \"%s\" failed.", #cond))); \
 	} while (0)
 
@@ -38,7 +39,7 @@
 extern void weir_debug_point(const char *name);
 extern void weir_debug_point_critical(const char *name);
 #else
-#define weir_debug_point(name) ((void) 0)
+#define weir_debug_point(name)			((void) 0)
 #define weir_debug_point_critical(name) ((void) 0)
 #endif
 
@@ -49,4 +50,4 @@ weir_now(void)
 	return GetCurrentTimestamp();
 }
 
-#endif							/* WEIR_DEBUG_H */
+#endif /* WEIR_DEBUG_H */

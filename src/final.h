@@ -38,14 +38,13 @@ typedef struct WeirKeys WeirKeys;
 extern WeirKeys *weir_keys_create(const WeirViewPlan *plan);
 extern uint32 weir_keys_hash(WeirKeys *k, const Datum *values,
 							 const bool *nulls);
-extern bool weir_keys_equal(WeirKeys *k, const Datum *values,
-							const bool *nulls, const Datum *values2,
-							const bool *nulls2);
+extern bool weir_keys_equal(WeirKeys *k, const Datum *values, const bool *nulls,
+							const Datum *values2, const bool *nulls2);
 extern bool weir_keys_equal_bytes(WeirKeys *k, const Datum *values,
 								  const bool *nulls, const char *key);
-extern char *weir_keys_form(WeirKeys *k, const Datum *values,
-							const bool *nulls, Size *len);	/* palloc'd */
+extern char *weir_keys_form(WeirKeys *k, const Datum *values, const bool *nulls,
+							Size *len); /* palloc'd */
 extern void weir_keys_deform(WeirKeys *k, const char *key, Datum *values,
-							 bool *nulls);	/* by-ref point into key */
+							 bool *nulls); /* by-ref point into key */
 
-#endif							/* WEIR_FINAL_H */
+#endif /* WEIR_FINAL_H */

@@ -75,86 +75,86 @@
 #include "flow.h"
 #include "secure.h"
 
-#define ROW_BUFFER 64
+#define ROW_BUFFER	64
 #define MIN_BUCKETS 1024
 
 /* A group in the cache; the live aggregates follow, MAXALIGNed. */
 typedef struct CachedGroup
 {
-	int64		pane;
-	uint32		hash;
-	Size		keylen;
-	const char *key;			/* in shared state, or in the cache's memory */
-	dsa_pointer ref;			/* in shared state; invalid: new */
+	int64 pane;
+	uint32 hash;
+	Size keylen;
+	const char *key; /* in shared state, or in the cache's memory */
+	dsa_pointer ref; /* in shared state; invalid: new */
 } CachedGroup;
 
-#define LIVE_OFFSET MAXALIGN(sizeof(CachedGroup))
+#define LIVE_OFFSET	  MAXALIGN(sizeof(CachedGroup))
 #define group_live(g) ((void *) ((char *) (g) + LIVE_OFFSET))
 
 typedef struct Bucket
 {
-	CachedGroup *group;			/* NULL: free */
-	uint32		hash;
+	CachedGroup *group; /* NULL: free */
+	uint32 hash;
 } Bucket;
 
 /* An event that on_error = skip gave up on. */
 typedef struct SkippedEvent
 {
-	char	   *json;
-	char	   *sqlstate;
-	char	   *message;
+	char *json;
+	char *sqlstate;
+	char *message;
 } SkippedEvent;
 
 typedef struct WeirFlowPrivate
 {
-	dlist_node	node;			/* in open_flows */
-	WeirFlow   *flow;
-	bool		stale;			/* plan again at the next begin */
+	dlist_node node; /* in open_flows */
+	WeirFlow *flow;
+	bool stale; /* plan again at the next begin */
 
 	/* made with the plan, in plan_cxt */
 	MemoryContext plan_cxt;
-	EState	   *estate;
-	WeirAggs   *aggs;
-	WeirKeys   *keys;
-	Size		live_size;
-	int		   *byref;			/* 0-based input columns by reference */
-	int			nbyref;
-	int16	   *typlen;			/* of those */
+	EState *estate;
+	WeirAggs *aggs;
+	WeirKeys *keys;
+	Size live_size;
+	int *byref; /* 0-based input columns by reference */
+	int nbyref;
+	int16 *typlen; /* of those */
 
 	/* rows gathered */
-	MemoryContext row_cxt;		/* their by-reference values; garbage of keys */
+	MemoryContext row_cxt; /* their by-reference values; garbage of keys */
 	TupleTableSlot *rows[ROW_BUFFER];
-	int64		panes[ROW_BUFFER];
-	uint32		hashes[ROW_BUFFER];
-	int			nrows;
+	int64 panes[ROW_BUFFER];
+	uint32 hashes[ROW_BUFFER];
+	int nrows;
 
 	/* the cache */
 	MemoryContext batch_cxt;
-	Bucket	   *buckets;
-	uint32		nbuckets;		/* power of two */
-	uint32		ngroups;
-	bool		started;		/* begin was called */
+	Bucket *buckets;
+	uint32 nbuckets; /* power of two */
+	uint32 ngroups;
+	bool started; /* begin was called */
 
 	/* of the batch */
-	uint64		late;
-	const int  *at_chunk;
+	uint64 late;
+	const int *at_chunk;
 	const TimestampTz *watermarks;
-	int64		memo_key;		/* window key -> end, of the last row */
-	int64		memo_end;
-	bool		memo_valid;
+	int64 memo_key; /* window key -> end, of the last row */
+	int64 memo_end;
+	bool memo_valid;
 
 	/* durable side */
 	WeirCheckpoint checkpoint;
-	char	   *layout;
-	List	   *errors;			/* SkippedEvent: published, not yet written */
-	List	   *batch_errors;	/* of the batch */
-	bool		dirty;
+	char *layout;
+	List *errors;		/* SkippedEvent: published, not yet written */
+	List *batch_errors; /* of the batch */
+	bool dirty;
 } WeirFlowPrivate;
 
 typedef struct FoldReceiver
 {
 	DestReceiver pub;
-	WeirFlow   *flow;
+	WeirFlow *flow;
 } FoldReceiver;
 
 static dlist_head open_flows = DLIST_STATIC_INIT(open_flows);
@@ -162,8 +162,8 @@ static dlist_head open_flows = DLIST_STATIC_INIT(open_flows);
 /* A swap under way in the current transaction. */
 static struct
 {
-	WeirViewShared *from;		/* may be NULL */
-	WeirViewShared *to;			/* NULL: no swap */
+	WeirViewShared *from; /* may be NULL */
+	WeirViewShared *to;	  /* NULL: no swap */
 } swap_at_commit;
 
 
@@ -172,12 +172,12 @@ static struct
 static void
 relation_changed(Datum arg, Oid relid)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach (iter, &open_flows)
+	dlist_foreach(iter, &open_flows)
 	{
 		WeirFlowPrivate *p = dlist_container(WeirFlowPrivate, node, iter.cur);
-		WeirFlow   *flow = p->flow;
+		WeirFlow *flow = p->flow;
 
 		if (relid == InvalidOid || relid == flow->view ||
 			(flow->plan && relid == flow->plan->stream) ||
@@ -190,9 +190,9 @@ relation_changed(Datum arg, Oid relid)
 static void
 syscache_changed(Datum arg, int cacheid, uint32 hashvalue)
 {
-	dlist_iter	iter;
+	dlist_iter iter;
 
-	dlist_foreach (iter, &open_flows)
+	dlist_foreach(iter, &open_flows)
 		dlist_container(WeirFlowPrivate, node, iter.cur)->stale = true;
 }
 
@@ -239,14 +239,13 @@ register_callbacks(void)
 static Oid
 lock_view(Oid view, LOCKMODE mode)
 {
-	HeapTuple	tuple;
-	Oid			owner;
+	HeapTuple tuple;
+	Oid owner;
 
 	if (!ConditionalLockRelationOid(view, mode))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("could not lock continuous view \"%s\"",
-						get_rel_name(view))));
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("could not lock continuous view \"%s\"",
+							   get_rel_name(view))));
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(view));
 	if (!HeapTupleIsValid(tuple))
 		ereport(ERROR,
@@ -285,18 +284,18 @@ make_plan(WeirFlow *flow)
 	WeirFlowPrivate *p = flow->priv;
 	MemoryContext cxt;
 	MemoryContext old;
-	WeirSecure	secure;
-	Oid			owner;
+	WeirSecure secure;
+	Oid owner;
 	WeirViewOptions *options;
 	WeirViewPlan *plan;
 	PlannedStmt *input_plan;
-	WeirAggs   *aggs;
-	WeirKeys   *keys;
-	EState	   *estate;
-	char	   *layout;
-	TupleDesc	desc;
+	WeirAggs *aggs;
+	WeirKeys *keys;
+	EState *estate;
+	char *layout;
+	TupleDesc desc;
 
-	p->stale = false;			/* a change from now on sets it again */
+	p->stale = false; /* a change from now on sets it again */
 	owner = lock_view(flow->view, AccessShareLock);
 
 	/* goes with the transaction unless it becomes the flow's */
@@ -357,7 +356,8 @@ static bool
 worker_is_alive(int pid)
 {
 	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
-		if (weir_shared->workers[i].in_use && weir_shared->workers[i].pid == pid)
+		if (weir_shared->workers[i].in_use &&
+			weir_shared->workers[i].pid == pid)
 			return true;
 	return false;
 }
@@ -365,7 +365,7 @@ worker_is_alive(int pid)
 static void
 claim(WeirViewShared *v)
 {
-	int			pid;
+	int pid;
 
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	pid = v->worker_pid;
@@ -393,12 +393,12 @@ unclaim(WeirViewShared *v)
 static uint32
 rehash_key(const char *key, Size keylen, void *arg)
 {
-	WeirFlow   *flow = arg;
+	WeirFlow *flow = arg;
 	WeirFlowPrivate *p = flow->priv;
-	int			nkeys = flow->plan->nkeys;
-	Datum	   *values = palloc((nkeys + 1) * sizeof(Datum));
-	bool	   *nulls = palloc((nkeys + 1) * sizeof(bool));
-	uint32		hash;
+	int nkeys = flow->plan->nkeys;
+	Datum *values = palloc((nkeys + 1) * sizeof(Datum));
+	bool *nulls = palloc((nkeys + 1) * sizeof(bool));
+	uint32 hash;
 
 	weir_keys_deform(p->keys, key, values, nulls);
 	hash = weir_keys_hash(p->keys, values, nulls);
@@ -412,12 +412,12 @@ static void
 put_empty_group(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
-	WeirPut		put = {0};
-	Datum		value = (Datum) 0;
-	bool		null = true;
+	WeirPut put = {0};
+	Datum value = (Datum) 0;
+	bool null = true;
 	dsa_pointer iter = 0;
 	dsa_pointer ref;
-	WeirGroup	g;
+	WeirGroup g;
 
 	put.group.pane = WEIR_PANE_NONE;
 	put.group.hash = weir_keys_hash(p->keys, &value, &null);
@@ -440,7 +440,7 @@ load_state(WeirFlow *flow, bool found)
 	WeirFlowPrivate *p = flow->priv;
 	const WeirPositionRow *row = &p->checkpoint.row;
 	WeirViewShared *v = flow->v;
-	WeirSecure	secure;
+	WeirSecure secure;
 
 	flow->position = row->position;
 	flow->watermark = row->watermark;
@@ -469,7 +469,7 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 {
 	WeirFlowPrivate *p = flow->priv;
 	WeirPositionRow *row = &p->checkpoint.row;
-	bool		found;
+	bool found;
 
 	make_plan(flow);
 	flow->v = weir_shmem_view_make(flow->view, flow->plan->stream,
@@ -504,9 +504,9 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 	else
 	{
 		/* a predecessor's: position and state were published as a pair */
-		Ensure(!found || pg_atomic_read_u64(&flow->v->position) >= row->position,
-			   "state in memory is behind the checkpoint of view %u",
-			   flow->view);
+		Ensure(
+			!found || pg_atomic_read_u64(&flow->v->position) >= row->position,
+			"state in memory is behind the checkpoint of view %u", flow->view);
 		flow->position = pg_atomic_read_u64(&flow->v->position);
 		flow->watermark = flow->v->watermark;
 	}
@@ -523,10 +523,10 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 WeirFlow *
 weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 {
-	MemoryContext cxt = AllocSetContextCreate(parent, "weir flow",
-											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext cxt =
+		AllocSetContextCreate(parent, "weir flow", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	WeirFlow   *flow = palloc0(sizeof(WeirFlow));
+	WeirFlow *flow = palloc0(sizeof(WeirFlow));
 	WeirFlowPrivate *p = palloc0(sizeof(WeirFlowPrivate));
 	volatile bool fresh = false;
 
@@ -536,13 +536,13 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 	flow->cxt = cxt;
 	flow->priv = p;
 	p->flow = flow;
-	p->row_cxt = AllocSetContextCreate(cxt, "weir rows",
-									   ALLOCSET_DEFAULT_SIZES);
-	p->batch_cxt = AllocSetContextCreate(cxt, "weir batch", 0, 64 * 1024,
-										 8 * 1024 * 1024);
+	p->row_cxt =
+		AllocSetContextCreate(cxt, "weir rows", ALLOCSET_DEFAULT_SIZES);
+	p->batch_cxt =
+		AllocSetContextCreate(cxt, "weir batch", 0, 64 * 1024, 8 * 1024 * 1024);
 	PG_TRY();
 	{
-		bool		is_fresh = false;
+		bool is_fresh = false;
 
 		open_flow(flow, answering, &is_fresh);
 		fresh = is_fresh;
@@ -584,9 +584,10 @@ static inline uint32
 bucket_of(const WeirFlowPrivate *p, int64 pane, uint32 hash)
 {
 	/* panes are far apart and few; a multiplication spreads them enough */
-	return (hash ^ (uint32) (((uint64) pane * UINT64CONST(0x9E3779B97F4A7C15)) >>
-							 32)) &
-		(p->nbuckets - 1);
+	return (hash ^
+			(uint32) (((uint64) pane * UINT64CONST(0x9E3779B97F4A7C15)) >>
+					  32)) &
+		   (p->nbuckets - 1);
 }
 
 static void
@@ -595,8 +596,8 @@ reset_cache(WeirFlowPrivate *p)
 	MemoryContextReset(p->batch_cxt);
 	MemoryContextReset(p->row_cxt);
 	p->nbuckets = MIN_BUCKETS;
-	p->buckets = MemoryContextAllocZero(p->batch_cxt,
-										MIN_BUCKETS * sizeof(Bucket));
+	p->buckets =
+		MemoryContextAllocZero(p->batch_cxt, MIN_BUCKETS * sizeof(Bucket));
 	p->ngroups = 0;
 	p->nrows = 0;
 	p->late = 0;
@@ -605,7 +606,7 @@ reset_cache(WeirFlowPrivate *p)
 static void
 place_group(WeirFlowPrivate *p, CachedGroup *g)
 {
-	uint32		i = bucket_of(p, g->pane, g->hash);
+	uint32 i = bucket_of(p, g->pane, g->hash);
 
 	while (p->buckets[i].group)
 		i = (i + 1) & (p->nbuckets - 1);
@@ -616,16 +617,15 @@ place_group(WeirFlowPrivate *p, CachedGroup *g)
 static void
 grow_cache(WeirFlowPrivate *p)
 {
-	Bucket	   *old = p->buckets;
-	uint32		n = p->nbuckets;
+	Bucket *old = p->buckets;
+	uint32 n = p->nbuckets;
 
 	if (n > PG_UINT32_MAX / 4)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("too many groups in one transaction")));
-	p->buckets = MemoryContextAllocExtended(
-		p->batch_cxt, (Size) n * 2 * sizeof(Bucket),
-		MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("too many groups in one transaction")));
+	p->buckets =
+		MemoryContextAllocExtended(p->batch_cxt, (Size) n * 2 * sizeof(Bucket),
+								   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	p->nbuckets = n * 2;
 	for (uint32 i = 0; i < n; i++)
 		if (old[i].group)
@@ -641,7 +641,7 @@ bring_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
 	CachedGroup *g;
 	dsa_pointer iter = 0;
 	dsa_pointer ref;
-	WeirGroup	found;
+	WeirGroup found;
 
 	if (p->ngroups >= p->nbuckets / 2)
 		grow_cache(p);
@@ -679,7 +679,7 @@ static CachedGroup *
 find_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
 {
 	WeirFlowPrivate *p = flow->priv;
-	uint32		i = bucket_of(p, pane, hash);
+	uint32 i = bucket_of(p, pane, hash);
 
 	for (; p->buckets[i].group; i = (i + 1) & (p->nbuckets - 1))
 	{
@@ -699,7 +699,7 @@ fold_rows(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 	MemoryContext old;
-	int			n = p->nrows;
+	int n = p->nrows;
 
 	if (n == 0)
 		return;
@@ -742,7 +742,7 @@ row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane)
 {
 	WeirFlowPrivate *p = flow->priv;
 	const WeirViewPlan *plan = flow->plan;
-	int64		key;
+	int64 key;
 
 	if (plan->window.kind == WEIR_WINDOW_NONE)
 	{
@@ -769,12 +769,12 @@ row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane)
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
-	WeirFlow   *flow = ((FoldReceiver *) self)->flow;
+	WeirFlow *flow = ((FoldReceiver *) self)->flow;
 	WeirFlowPrivate *p = flow->priv;
 	TupleTableSlot *row;
 	MemoryContext old;
-	int64		pane;
-	int			natts;
+	int64 pane;
+	int natts;
 
 	slot_getallattrs(slot);
 	if (!row_pane(flow, slot, &pane))
@@ -791,7 +791,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	old = MemoryContextSwitchTo(p->row_cxt);
 	for (int i = 0; i < p->nbyref; i++)
 	{
-		int			c = p->byref[i];
+		int c = p->byref[i];
 
 		if (!row->tts_isnull[c])
 			row->tts_values[c] =
@@ -838,16 +838,16 @@ weir_flow_slice(WeirFlow *flow, const int *at_chunk,
 	FoldReceiver receiver = {
 		{receive_row, start_receiver, end_receiver, end_receiver, DestNone},
 		flow};
-	WeirSecure	secure;
-	QueryDesc  *query;
+	WeirSecure secure;
+	QueryDesc *query;
 
 	Assert(p->started);
 	p->at_chunk = at_chunk;
 	p->watermarks = watermarks;
 	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
 	query = CreateQueryDesc(flow->input_plan, "continuous view",
-							GetActiveSnapshot(), InvalidSnapshot,
-							&receiver.pub, NULL, NULL, 0);
+							GetActiveSnapshot(), InvalidSnapshot, &receiver.pub,
+							NULL, NULL, 0);
 	ExecutorStart(query, 0);
 	weir_executor_run(query);
 	fold_rows(flow);
@@ -863,16 +863,16 @@ save_groups(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 	MemoryContext old = MemoryContextSwitchTo(p->batch_cxt);
-	WeirPut    *puts;
-	uint32		n = 0;
+	WeirPut *puts;
+	uint32 n = 0;
 
 	puts = MemoryContextAllocHuge(p->batch_cxt,
 								  (Size) p->ngroups * sizeof(WeirPut));
 	for (uint32 i = 0; i < p->nbuckets; i++)
 	{
 		CachedGroup *g = p->buckets[i].group;
-		WeirPut    *put;
-		char	   *state;
+		WeirPut *put;
+		char *state;
 
 		if (g == NULL)
 			continue;
@@ -885,8 +885,8 @@ save_groups(WeirFlow *flow)
 		put->group.keylen = g->keylen;
 		put->group.statelen =
 			weir_aggs_save_size(p->aggs, group_live(g), p->batch_cxt);
-		state = MemoryContextAllocHuge(p->batch_cxt,
-									   Max(put->group.statelen, 1));
+		state =
+			MemoryContextAllocHuge(p->batch_cxt, Max(put->group.statelen, 1));
 		weir_aggs_save(p->aggs, group_live(g), state);
 		put->group.state = state;
 		put->ref = g->ref;
@@ -902,13 +902,13 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 {
 	WeirFlowPrivate *p = flow->priv;
 	WeirViewShared *v = flow->v;
-	WeirPut    *puts = NULL;
-	int			n = p->started ? (int) p->ngroups : 0;
+	WeirPut *puts = NULL;
+	int n = p->started ? (int) p->ngroups : 0;
 
 	Assert(position >= flow->position);
 	if (n > 0)
 	{
-		WeirSecure	secure;
+		WeirSecure secure;
 
 		weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
 		puts = save_groups(flow);
@@ -934,8 +934,7 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 	{
 		pg_atomic_write_u64(&v->events_in, pg_atomic_read_u64(&v->events_in) +
 											   flow->batch_events);
-		pg_atomic_write_u64(&v->late,
-							pg_atomic_read_u64(&v->late) + p->late);
+		pg_atomic_write_u64(&v->late, pg_atomic_read_u64(&v->late) + p->late);
 		if (n > 0 || flow->batch_events > 0)
 			p->dirty = true;
 	}
@@ -950,7 +949,7 @@ weir_flow_discard(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 
-	p->batch_errors = NIL;		/* a few bytes, until the flow is closed */
+	p->batch_errors = NIL; /* a few bytes, until the flow is closed */
 	p->ngroups = 0;
 	p->nrows = 0;
 	p->late = 0;

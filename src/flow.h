@@ -25,21 +25,21 @@ struct WeirSlice;
 
 typedef struct WeirFlow
 {
-	Oid			view;
-	int64		generation;
+	Oid view;
+	int64 generation;
 	WeirViewShared *v;
-	MemoryContext cxt;			/* "weir flow": lives with the flow */
+	MemoryContext cxt; /* "weir flow": lives with the flow */
 	WeirViewPlan *plan;
 	WeirViewOptions *options;
 	PlannedStmt *input_plan;
-	WeirState  *state;
-	WeirPosition position;		/* consumed and published */
-	TimestampTz watermark;		/* W at position */
-	int64		closed_before;	/* panes with end <= this take no more rows */
+	WeirState *state;
+	WeirPosition position; /* consumed and published */
+	TimestampTz watermark; /* W at position */
+	int64 closed_before;   /* panes with end <= this take no more rows */
 
 	/* set by the worker between begin and publish */
-	uint64		batch_events;	/* events of the batch, before WHERE */
-	bool		one_by_one;		/* fold each row before the next is fetched, so
+	uint64 batch_events; /* events of the batch, before WHERE */
+	bool one_by_one;	 /* fold each row before the next is fetched, so
 								 * that an error is that row's */
 	struct WeirFlowPrivate *priv;
 } WeirFlow;
@@ -50,7 +50,7 @@ typedef struct WeirFlow
  */
 extern WeirFlow *weir_flow_open(Oid view, int64 generation, bool answering,
 								MemoryContext parent);
-extern void weir_flow_close(WeirFlow *flow);	/* state stays in memory */
+extern void weir_flow_close(WeirFlow *flow); /* state stays in memory */
 
 extern void weir_flow_begin(WeirFlow *flow);
 
@@ -88,8 +88,7 @@ extern void weir_flow_set_built(WeirFlow *flow);
  * lost the ownership.
  */
 extern bool weir_flow_record_failure(WeirFlow *flow, int64 resumes,
-									 const char *sqlstate,
-									 const char *message);
+									 const char *sqlstate, const char *message);
 
 /* An event was skipped: to be written by the next checkpoint.  json NULL: it
  * could not be shown.  discard forgets those of the unpublished batch. */
@@ -103,4 +102,4 @@ extern void weir_flow_expire(WeirFlow *flow);
  * could not get the lock within lock_timeout, try again. */
 extern bool weir_flow_swap(WeirFlow *flow);
 
-#endif							/* WEIR_FLOW_H */
+#endif /* WEIR_FLOW_H */

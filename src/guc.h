@@ -16,11 +16,11 @@ typedef enum WeirCompression
 	WEIR_COMPRESSION_LZ4
 } WeirCompression;
 
-extern PGDLLIMPORT int weir_max_workers;	/* processes per database */
-extern PGDLLIMPORT int weir_state_memory;	/* kB, shared by all views */
-extern PGDLLIMPORT int weir_checkpoint_interval;	/* ms */
-extern PGDLLIMPORT int weir_compression;	/* WeirCompression */
-extern PGDLLIMPORT int weir_max_held_log;	/* MB, -1 = no limit */
+extern PGDLLIMPORT int weir_max_workers;		 /* processes per database */
+extern PGDLLIMPORT int weir_state_memory;		 /* kB, shared by all views */
+extern PGDLLIMPORT int weir_checkpoint_interval; /* ms */
+extern PGDLLIMPORT int weir_compression;		 /* WeirCompression */
+extern PGDLLIMPORT int weir_max_held_log;		 /* MB, -1 = no limit */
 #ifdef WEIR_DEBUG
 extern PGDLLIMPORT char *weir_debug_points; /* see debug.h */
 #endif
@@ -28,4 +28,4 @@ extern PGDLLIMPORT char *weir_debug_points; /* see debug.h */
 /* Defines all settings and reserves the prefix; from _PG_init only. */
 extern void weir_guc_define(void);
 
-#endif							/* WEIR_GUC_H */
+#endif /* WEIR_GUC_H */

@@ -59,13 +59,12 @@ extern WeirNumber weir_order_committed(Oid stream);
  * Returns the TID of the head.  options: HEAP_INSERT_* of the caller.
  * Row counts of pgstat are the caller's.
  */
-extern ItemPointerData weir_log_append(Relation rel, const char *image, Size len,
-									   CommandId cid, int options);
+extern ItemPointerData weir_log_append(Relation rel, const char *image,
+									   Size len, CommandId cid, int options);
 
 /* Merge the place of a chunk into a transaction's places (never overflows:
  * ranges are joined). */
-extern void weir_places_add(WeirPlace *places, int *nplaces,
-							ItemPointer tid);
+extern void weir_places_add(WeirPlace *places, int *nplaces, ItemPointer tid);
 
 /* ---- reading chunks ---- */
 
@@ -78,18 +77,18 @@ typedef struct WeirLogScan WeirLogScan;
 extern WeirLogScan *weir_log_scan_begin(Relation rel, Snapshot snapshot,
 										BlockNumber start, BlockNumber nblocks);
 /* One process's part of a parallel scan. */
-extern WeirLogScan *weir_log_scan_begin_parallel(Relation rel,
-												 Snapshot snapshot,
-												 ParallelTableScanDesc parallel);
+extern WeirLogScan *
+weir_log_scan_begin_parallel(Relation rel, Snapshot snapshot,
+							 ParallelTableScanDesc parallel);
 extern bool weir_log_scan_next(WeirLogScan *scan, bool forward,
 							   const char **image, Size *len, ItemPointer tid);
 /* Header only: image is not joined from pieces; for collecting. */
 extern bool weir_log_scan_next_header(WeirLogScan *scan,
 									  WeirChunkHeader *header,
 									  TimestampTz *min_time,
-									  TimestampTz *max_time,
-									  bool *has_record, WeirRecord *record,
-									  ItemPointer tid, Size *len);
+									  TimestampTz *max_time, bool *has_record,
+									  WeirRecord *record, ItemPointer tid,
+									  Size *len);
 extern void weir_log_scan_rewind(WeirLogScan *scan);
 extern void weir_log_scan_end(WeirLogScan *scan);
 
@@ -102,12 +101,12 @@ extern bool weir_log_fetch(Relation rel, Snapshot snapshot, ItemPointer tid,
 typedef struct WeirBlockChunk
 {
 	OffsetNumber offset;
-	bool		adopts;			/* an ADOPT record: of no transaction */
+	bool adopts; /* an ADOPT record: of no transaction */
 	WeirChunkHeader header;
 } WeirBlockChunk;
 
-extern int	weir_log_block_chunks(Relation rel, Snapshot snapshot,
-								  Buffer buffer, WeirBlockChunk *chunks);
+extern int weir_log_block_chunks(Relation rel, Snapshot snapshot, Buffer buffer,
+								 WeirBlockChunk *chunks);
 
 /* ---- reading transactions, for workers ---- */
 
@@ -185,8 +184,8 @@ extern uint64 weir_log_trim(Relation rel, WeirPosition up_to,
 /* ---- rewrite (VACUUM FULL) ---- */
 extern void weir_log_rewrite(Relation old_rel, Relation new_rel,
 							 TransactionId oldest_xmin,
-							 TransactionId freeze_xid,
-							 MultiXactId multi_cutoff, double *rows,
-							 double *vacuumed, double *recently_dead);
+							 TransactionId freeze_xid, MultiXactId multi_cutoff,
+							 double *rows, double *vacuumed,
+							 double *recently_dead);
 
-#endif							/* WEIR_LOG_H */
+#endif /* WEIR_LOG_H */

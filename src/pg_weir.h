@@ -56,20 +56,20 @@ typedef struct WeirPlace
  */
 typedef struct WeirTxn
 {
-	WeirNumber	number;
-	FullTransactionId xid;		/* top transaction; also stamped on chunks */
-	TimestampTz arrival;		/* never falls along the log */
-	TimestampTz watermark;		/* what this record raises W to; or
+	WeirNumber number;
+	FullTransactionId xid; /* top transaction; also stamped on chunks */
+	TimestampTz arrival;   /* never falls along the log */
+	TimestampTz watermark; /* what this record raises W to; or
 								 * WEIR_NO_TIME.  Fixed when written, so that
 								 * replay never needs a clock or an option */
-	uint32		nchunks;		/* visible chunks, the record included */
-	uint64		nrows;
-	uint64		nbytes;
-	int			nplaces;		/* 0: unknown, scan the log */
-	WeirPlace	places[WEIR_MAX_PLACES];
+	uint32 nchunks;		   /* visible chunks, the record included */
+	uint64 nrows;
+	uint64 nbytes;
+	int nplaces; /* 0: unknown, scan the log */
+	WeirPlace places[WEIR_MAX_PLACES];
 } WeirTxn;
 
 /* Group and pane of an unwindowed view. */
 #define WEIR_PANE_NONE PG_INT64_MIN
 
-#endif							/* PG_WEIR_H */
+#endif /* PG_WEIR_H */

@@ -27,47 +27,47 @@
 
 typedef struct WeirKey
 {
-	Oid			type;
-	int32		typmod;
-	Oid			collation;
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	bool		by_image;		/* equality is byte equality (btree support
+	Oid type;
+	int32 typmod;
+	Oid collation;
+	int16 typlen;
+	bool typbyval;
+	char typalign;
+	bool by_image;	/* equality is byte equality (btree support
 								 * function 4 says so; never for bpchar) */
-	bool		is_window;		/* the window's key (or its other bound): fixed
+	bool is_window; /* the window's key (or its other bound): fixed
 								 * by the pane, not hashed */
-	Oid			eq_op;			/* of the GROUP BY clause */
-	Oid			eq_proc;
-	Oid			hash_proc;		/* InvalidOid: not hashable, hashes to 0 */
+	Oid eq_op;		/* of the GROUP BY clause */
+	Oid eq_proc;
+	Oid hash_proc; /* InvalidOid: not hashable, hashes to 0 */
 } WeirKey;
 
 typedef struct WeirViewPlan
 {
-	Oid			view;			/* InvalidOid while it is being created */
-	Oid			owner;
-	Oid			stream;
-	char	   *settings;		/* frozen settings; NULL while being created */
+	Oid view; /* InvalidOid while it is being created */
+	Oid owner;
+	Oid stream;
+	char *settings; /* frozen settings; NULL while being created */
 
 	/* input: columns 1..nkeys are the keys, the others arguments, filters */
-	Query	   *input;			/* analysed, not rewritten: copy before use */
-	int			nkeys;
-	WeirKey    *keys;
-	int			ninputs;		/* columns of the input query */
-	WeirWindow	window;			/* kind NONE: unwindowed */
-	int			window_key;		/* 0-based key the pane is computed from */
-	bool		grouped;		/* false: no GROUP BY, exactly one row */
-	Bitmapset  *stream_columns; /* attnos of the stream the input needs */
+	Query *input; /* analysed, not rewritten: copy before use */
+	int nkeys;
+	WeirKey *keys;
+	int ninputs;			   /* columns of the input query */
+	WeirWindow window;		   /* kind NONE: unwindowed */
+	int window_key;			   /* 0-based key the pane is computed from */
+	bool grouped;			   /* false: no GROUP BY, exactly one row */
+	Bitmapset *stream_columns; /* attnos of the stream the input needs */
 
 	/* final part: Vars have varno 1; attno 1..nkeys keys, then aggregates */
-	List	   *aggs;			/* of WeirAggSpec */
-	List	   *targetlist;		/* one TargetEntry per view column, no resjunk */
-	Node	   *having;			/* or NULL */
-	TupleDesc	final_desc;		/* descriptor of that row of keys and aggs */
-	int		   *column_key;		/* per view column (0-based): the 0-based key
+	List *aggs;				 /* of WeirAggSpec */
+	List *targetlist;		 /* one TargetEntry per view column, no resjunk */
+	Node *having;			 /* or NULL */
+	TupleDesc final_desc;	 /* descriptor of that row of keys and aggs */
+	int *column_key;		 /* per view column (0-based): the 0-based key
 								 * it shows bare, or -1 */
-	int			window_start_column;	/* 1-based view column, 0: not shown */
-	int			window_end_column;
+	int window_start_column; /* 1-based view column, 0: not shown */
+	int window_end_column;
 } WeirViewPlan;
 
 /*
@@ -90,4 +90,4 @@ extern void weir_plan_check_rights(const WeirViewPlan *plan);
 /* Rewrite and plan the input query (worker: with weir_stream_in_worker set). */
 extern PlannedStmt *weir_plan_input(const WeirViewPlan *plan);
 
-#endif							/* WEIR_PLAN_H */
+#endif /* WEIR_PLAN_H */

@@ -16,9 +16,9 @@
 
 typedef struct WeirSecure
 {
-	Oid			save_user;
-	int			save_context;
-	int			nest_level;		/* GUC nest level; 0: not entered */
+	Oid save_user;
+	int save_context;
+	int nest_level; /* GUC nest level; 0: not entered */
 } WeirSecure;
 
 /*
@@ -38,4 +38,4 @@ extern void weir_secure_leave(WeirSecure *s);
  */
 extern char *weir_secure_freeze(void);
 
-#endif							/* WEIR_SECURE_H */
+#endif /* WEIR_SECURE_H */

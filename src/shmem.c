@@ -61,8 +61,7 @@ static Size
 dsa_offset(void)
 {
 	return add_size(prepared_offset(),
-					MAXALIGN(mul_size(prepared_limit(),
-									  sizeof(WeirPrepared))));
+					MAXALIGN(mul_size(prepared_limit(), sizeof(WeirPrepared))));
 }
 
 static Size
@@ -82,8 +81,8 @@ request_shmem(void)
 static void
 init_shared(WeirShared *s)
 {
-	int			tranche = LWLockNewTrancheId();
-	dsa_area   *area;
+	int tranche = LWLockNewTrancheId();
+	dsa_area *area;
 
 	MemSet(s, 0, dsa_offset());
 	s->tranche = tranche;
@@ -110,8 +109,8 @@ init_shared(WeirShared *s)
 	}
 
 	s->dsa_size = state_size();
-	area = dsa_create_in_place((char *) s + dsa_offset(), s->dsa_size,
-							   tranche, NULL);
+	area = dsa_create_in_place((char *) s + dsa_offset(), s->dsa_size, tranche,
+							   NULL);
 	dsa_pin(area);
 	dsa_set_size_limit(area, s->dsa_size);
 	/* children attach for themselves, as with the server's own statistics */
@@ -121,15 +120,14 @@ init_shared(WeirShared *s)
 static void
 startup_shmem(void)
 {
-	bool		found;
+	bool found;
 
 	if (prev_startup_hook)
 		prev_startup_hook();
 
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	weir_shared = ShmemInitStruct("pg_weir",
-								  add_size(dsa_offset(), state_size()),
-								  &found);
+								  add_size(dsa_offset(), state_size()), &found);
 	if (!found)
 		init_shared(weir_shared);
 	LWLockRelease(AddinShmemInitLock);
@@ -149,10 +147,12 @@ void
 weir_shmem_require(void)
 {
 	if (weir_shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("pg_weir must be loaded when the server starts"),
-				 errhint("Add pg_weir to shared_preload_libraries and restart the server.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("pg_weir must be loaded when the server starts"),
+			 errhint(
+				 "Add pg_weir to shared_preload_libraries and restart the server.")));
 }
 
 WeirCommitSlot *
@@ -176,8 +176,8 @@ weir_shmem_dsa(void)
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-		state_area = dsa_attach_in_place((char *) weir_shared + dsa_offset(),
-										 NULL);
+		state_area =
+			dsa_attach_in_place((char *) weir_shared + dsa_offset(), NULL);
 		dsa_pin_mapping(state_area);
 		MemoryContextSwitchTo(old);
 	}

@@ -35,39 +35,39 @@
 #include "storage/spin.h"
 #include "utils/dsa.h"
 
-#define WEIR_MAX_VIEWS		512		/* entries, rebuilds included */
-#define WEIR_MAX_STREAMS	512
-#define WEIR_MAX_WORKERS	128
-#define WEIR_RING_SIZE		16384	/* power of two */
-#define WEIR_PARTITIONS		64		/* of a view's groups */
+#define WEIR_MAX_VIEWS	 512 /* entries, rebuilds included */
+#define WEIR_MAX_STREAMS 512
+#define WEIR_MAX_WORKERS 128
+#define WEIR_RING_SIZE	 16384 /* power of two */
+#define WEIR_PARTITIONS	 64	   /* of a view's groups */
 
 /* One committed transaction of one stream, as its writer publishes it. */
 typedef struct WeirRingEntry
 {
-	Oid			db;
-	Oid			stream;
-	RelFileNumber filenumber;	/* places are of this file */
-	TimestampTz published_at;	/* for commit-to-visible latency */
-	WeirTxn		txn;
+	Oid db;
+	Oid stream;
+	RelFileNumber filenumber; /* places are of this file */
+	TimestampTz published_at; /* for commit-to-visible latency */
+	WeirTxn txn;
 } WeirRingEntry;
 
 /* A backend between PRE_COMMIT and the end of its commit; guard: order_lock */
 typedef struct WeirCommitSlot
 {
-	WeirNumber	number;			/* WEIR_NO_NUMBER: not committing */
+	WeirNumber number; /* WEIR_NO_NUMBER: not committing */
 	TimestampTz arrival;
 } WeirCommitSlot;
 
 /* A prepared transaction's part in one stream; guard: directory_lock */
 typedef struct WeirPrepared
 {
-	bool		in_use;
-	bool		adopting;		/* somebody is writing its ADOPT record */
-	Oid			db;
-	Oid			stream;
+	bool in_use;
+	bool adopting; /* somebody is writing its ADOPT record */
+	Oid db;
+	Oid stream;
 	FullTransactionId xid;
-	RelFileNumber filenumber;	/* places are of this file */
-	WeirTxn		txn;			/* number and arrival come with adoption */
+	RelFileNumber filenumber; /* places are of this file */
+	WeirTxn txn;			  /* number and arrival come with adoption */
 } WeirPrepared;
 
 /*
@@ -77,24 +77,24 @@ typedef struct WeirPrepared
  */
 typedef struct WeirStreamShared
 {
-	bool		in_use;
-	Oid			db;
-	Oid			stream;
+	bool in_use;
+	Oid db;
+	Oid stream;
 	pg_atomic_uint64 rows_in;
 	pg_atomic_uint64 bytes_in;
 	pg_atomic_uint64 refused_future;
-	WeirNumber	last_published; /* order_lock; highest published number */
-	TimestampTz last_arrival;	/* order_lock */
-	TimestampTz watermark;		/* order_lock; the stream's W after
+	WeirNumber last_published; /* order_lock; highest published number */
+	TimestampTz last_arrival;  /* order_lock */
+	TimestampTz watermark;	   /* order_lock; the stream's W after
 								 * last_published; valid once the worker or a
 								 * scan has seeded it */
-	bool		watermark_valid;	/* order_lock */
+	bool watermark_valid;	   /* order_lock */
 } WeirStreamShared;
 
 typedef enum WeirViewStatus
 {
-	WEIR_VIEW_STARTING,			/* loading its checkpoint */
-	WEIR_VIEW_BUILDING,			/* consuming history, or a rebuild */
+	WEIR_VIEW_STARTING, /* loading its checkpoint */
+	WEIR_VIEW_BUILDING, /* consuming history, or a rebuild */
 	WEIR_VIEW_RUNNING,
 	WEIR_VIEW_PAUSED,
 	WEIR_VIEW_STOPPED,
@@ -108,39 +108,39 @@ typedef enum WeirViewStatus
 typedef struct WeirViewShared
 {
 	/* identity; guard: directory_lock */
-	bool		in_use;
-	bool		answering;		/* readers use it; false: a rebuild (REFRESH) that
+	bool in_use;
+	bool answering; /* readers use it; false: a rebuild (REFRESH) that
 								 * has not been swapped in */
-	Oid			db;
-	Oid			view;
-	Oid			stream;
-	int64		generation;
+	Oid db;
+	Oid view;
+	Oid stream;
+	int64 generation;
 
 	/* locks */
-	LWLock		publish_lock;
-	LWLock		part_lock[WEIR_PARTITIONS];
+	LWLock publish_lock;
+	LWLock part_lock[WEIR_PARTITIONS];
 
 	/* progress; written by the worker under publish_lock exclusive; read under
 	 * publish_lock shared, or alone through the atomics */
 	pg_atomic_uint64 position;
-	TimestampTz watermark;		/* W at position */
-	pg_atomic_uint32 status;	/* WeirViewStatus */
-	ConditionVariable progress_cv;	/* broadcast after each publish and status
+	TimestampTz watermark;		   /* W at position */
+	pg_atomic_uint32 status;	   /* WeirViewStatus */
+	ConditionVariable progress_cv; /* broadcast after each publish and status
 									 * change: wait_for, readers of status */
 
 	/* state (state.c); guard: publish_lock, then part_lock */
-	bool		state_valid;	/* false: readers use the blobs */
-	bool		publishing;		/* set through a publish; found set by a
+	bool state_valid;	   /* false: readers use the blobs */
+	bool publishing;	   /* set through a publish; found set by a
 								 * successor: discard and reload */
-	uint64		version;		/* number of the last publish */
-	dsa_pointer root;			/* state.c's WeirStateRoot */
-	pg_atomic_uint32 cuts;		/* open cuts */
+	uint64 version;		   /* number of the last publish */
+	dsa_pointer root;	   /* state.c's WeirStateRoot */
+	pg_atomic_uint32 cuts; /* open cuts */
 	pg_atomic_uint64 groups;
 	pg_atomic_uint64 state_bytes;
-	pg_atomic_uint64 shown_groups;	/* estimate for the planner */
+	pg_atomic_uint64 shown_groups; /* estimate for the planner */
 
 	/* requests from users' statements; anyone sets, the worker clears */
-	pg_atomic_uint32 want_checkpoint;	/* generation counter: a requester
+	pg_atomic_uint32 want_checkpoint; /* generation counter: a requester
 										 * increments, then waits until
 										 * done_checkpoint has reached it */
 	pg_atomic_uint32 done_checkpoint;
@@ -154,21 +154,21 @@ typedef struct WeirViewShared
 	pg_atomic_uint64 checkpoint_us; /* last checkpoint */
 	pg_atomic_uint64 checkpoint_bytes;
 	TimestampTz checkpoint_at;
-	pg_atomic_uint64 build_done;	/* bytes of log consumed by the build */
+	pg_atomic_uint64 build_done; /* bytes of log consumed by the build */
 	pg_atomic_uint64 build_total;
-	pg_atomic_uint32 visible_hist[32];	/* log2 us buckets, commit to visible */
-	int			worker_pid;
-	char		error[256];		/* status FAILED: message; guard: publish_lock */
+	pg_atomic_uint32 visible_hist[32]; /* log2 us buckets, commit to visible */
+	int worker_pid;
+	char error[256]; /* status FAILED: message; guard: publish_lock */
 } WeirViewShared;
 
 /* A running worker process; guard of the identity: directory_lock */
 typedef struct WeirWorkerShared
 {
-	bool		in_use;
-	Oid			db;
-	int			index;			/* 0 .. weir.max_workers - 1 */
-	int			pid;
-	struct Latch *latch;		/* the process's procLatch */
+	bool in_use;
+	Oid db;
+	int index; /* 0 .. weir.max_workers - 1 */
+	int pid;
+	struct Latch *latch; /* the process's procLatch */
 	pg_atomic_uint64 busy_us;
 	pg_atomic_uint64 idle_us;
 	pg_atomic_uint64 batches;
@@ -177,40 +177,40 @@ typedef struct WeirWorkerShared
 /* A database known to the launcher; guard: directory_lock */
 typedef struct WeirDatabaseShared
 {
-	Oid			db;				/* InvalidOid: free */
-	int			bars;			/* > 0: DROP DATABASE etc. under way, start
+	Oid db;					 /* InvalidOid: free */
+	int bars;				 /* > 0: DROP DATABASE etc. under way, start
 								 * nothing */
-	bool		wants_look;		/* CREATE EXTENSION or a new database: look
+	bool wants_look;		 /* CREATE EXTENSION or a new database: look
 								 * again whether it has the extension */
-	pg_atomic_uint32 wishes;	/* incremented when a statement that changed
+	pg_atomic_uint32 wishes; /* incremented when a statement that changed
 								 * a wish has committed; workers compare */
 } WeirDatabaseShared;
 
-#define WEIR_MAX_DATABASES	256
+#define WEIR_MAX_DATABASES 256
 
 typedef struct WeirShared
 {
-	int			tranche;		/* of all LWLocks here; set once */
-	LWLock		directory_lock;
-	LWLock		order_lock;
+	int tranche; /* of all LWLocks here; set once */
+	LWLock directory_lock;
+	LWLock order_lock;
 
 	/* order; guard: order_lock */
-	WeirNumber	last_number;	/* last number given; seeded from the WAL
+	WeirNumber last_number;	  /* last number given; seeded from the WAL
 								 * insert position on first use */
-	WeirNumber	boot_number;	/* that seed: numbers of this life are > it */
-	TimestampTz last_arrival;	/* arrival stamps never fall */
-	int			ncommitting;	/* slots with a number */
-	uint64		ring_head;		/* entries ever published; entry i is
+	WeirNumber boot_number;	  /* that seed: numbers of this life are > it */
+	TimestampTz last_arrival; /* arrival stamps never fall */
+	int ncommitting;		  /* slots with a number */
+	uint64 ring_head;		  /* entries ever published; entry i is
 								 * ring[i % WEIR_RING_SIZE] */
 
 	/* state memory: a DSA area of weir.state_memory kB in place */
-	Size		dsa_size;
+	Size dsa_size;
 
 	/* guard: directory_lock */
-	int			launcher_pid;
+	int launcher_pid;
 	struct Latch *launcher_latch;
-	int			nprepared;		/* in_use elements of prepared[] */
-	int			max_prepared;
+	int nprepared; /* in_use elements of prepared[] */
+	int max_prepared;
 
 	WeirDatabaseShared databases[WEIR_MAX_DATABASES];
 	WeirWorkerShared workers[WEIR_MAX_WORKERS];
@@ -225,7 +225,7 @@ typedef struct WeirShared
  * weir_shmem_require(). */
 extern PGDLLIMPORT WeirShared *weir_shared;
 
-extern void weir_shmem_init(void);	/* from _PG_init: installs hooks */
+extern void weir_shmem_init(void); /* from _PG_init: installs hooks */
 
 /* ereports 55000 with hint "add pg_weir to shared_preload_libraries". */
 extern void weir_shmem_require(void);
@@ -242,12 +242,12 @@ extern dsa_area *weir_shmem_dsa(void);
  * adds; NULL when full.
  */
 extern WeirStreamShared *weir_shmem_stream(Oid stream, bool make);
-extern void weir_shmem_stream_free(Oid stream);	/* dropped */
-extern WeirViewShared *weir_shmem_view(Oid view);	/* the answering entry */
+extern void weir_shmem_stream_free(Oid stream);	  /* dropped */
+extern WeirViewShared *weir_shmem_view(Oid view); /* the answering entry */
 extern WeirViewShared *weir_shmem_view_generation(Oid view, int64 generation);
 extern WeirViewShared *weir_shmem_view_make(Oid view, Oid stream,
 											int64 generation, bool answering);
-extern void weir_shmem_view_free(WeirViewShared *v);	/* state already freed */
+extern void weir_shmem_view_free(WeirViewShared *v); /* state already freed */
 extern WeirDatabaseShared *weir_shmem_database(Oid db, bool make);
 
 /* Wake all workers of a database (and make them look at the wishes again when
@@ -259,4 +259,4 @@ extern void weir_shmem_wake_launcher(void);
 extern void weir_shmem_view_set_status(WeirViewShared *v, WeirViewStatus status,
 									   const char *error);
 
-#endif							/* WEIR_SHMEM_H */
+#endif /* WEIR_SHMEM_H */

@@ -2203,7 +2203,7 @@ weir_state_read(WeirViewShared *v, Snapshot snapshot, const uint32 *hash,
 {
 	Reader r = {.v = v};
 	MemoryContext cxt;
-	bool done = false;
+	volatile bool done = false;
 
 	(void) open_area();
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir state read",

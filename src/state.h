@@ -30,12 +30,12 @@
 /* A group as the writer or a reader sees it. */
 typedef struct WeirGroup
 {
-	int64		pane;
-	uint32		hash;			/* of the key; not stored in checkpoints */
-	Size		keylen;
-	Size		statelen;
-	const char *key;			/* MAXALIGNed */
-	const char *state;			/* MAXALIGNed */
+	int64 pane;
+	uint32 hash; /* of the key; not stored in checkpoints */
+	Size keylen;
+	Size statelen;
+	const char *key;   /* MAXALIGNed */
+	const char *state; /* MAXALIGNed */
 } WeirGroup;
 
 /* ---- writer ---- */
@@ -69,9 +69,9 @@ extern void weir_state_prefetch(WeirState *s, int64 pane, uint32 hash);
 
 typedef struct WeirPut
 {
-	WeirGroup	group;
-	dsa_pointer ref;			/* group to overwrite, or InvalidDsaPointer: new */
-	dsa_pointer reserved;		/* state.c's: memory got by reserve */
+	WeirGroup group;
+	dsa_pointer ref;	  /* group to overwrite, or InvalidDsaPointer: new */
+	dsa_pointer reserved; /* state.c's: memory got by reserve */
 } WeirPut;
 
 /*
@@ -93,7 +93,7 @@ extern void weir_state_publish(WeirState *s, WeirPut *puts, int n,
 /* ---- panes, for closing ---- */
 
 /* Panes with end <= final_before, oldest first; palloc'd array of ends. */
-extern int	weir_state_panes(WeirState *s, int64 final_before, int64 **ends);
+extern int weir_state_panes(WeirState *s, int64 final_before, int64 **ends);
 /* Smallest pane end (to know cheaply that nothing closes); PG_INT64_MAX. */
 extern int64 weir_state_min_pane(WeirState *s);
 /* Mark panes with end <= through as being moved to the heap by xid.  Under
@@ -109,7 +109,7 @@ extern void weir_state_sweep(WeirState *s, TransactionId oldest);
  * dirty_only: changed since the last weir_state_mark_clean.  Writer only, no
  * lock; the callback may raise.  
  */
-typedef void (*WeirGroupCallback) (const WeirGroup *g, void *arg);
+typedef void (*WeirGroupCallback)(const WeirGroup *g, void *arg);
 extern void weir_state_walk(WeirState *s, int64 pane, bool dirty_only,
 							WeirGroupCallback callback, void *arg);
 /* All that is published now has been checkpointed durably (call after that
@@ -135,6 +135,6 @@ extern bool weir_state_read(WeirViewShared *v, Snapshot snapshot,
 /* before_shmem_exit / abort: release a cut this process still holds. */
 extern void weir_state_release_cuts(void);
 
-extern Size weir_state_memory_used(void);	/* of the whole area */
+extern Size weir_state_memory_used(void); /* of the whole area */
 
-#endif							/* WEIR_STATE_H */
+#endif /* WEIR_STATE_H */

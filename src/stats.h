@@ -17,7 +17,7 @@
  * the process waited for (pid) is blocked by this backend's locks
  * (pg_blocking_pids), each deadlock_timeout.  True: cond holds.
  */
-extern bool weir_stats_wait(bool (*cond) (void *arg), void *arg,
-							int64 timeout_us, int (*waits_for) (void *arg));
+extern bool weir_stats_wait(bool (*cond)(void *arg), void *arg,
+							int64 timeout_us, int (*waits_for)(void *arg));
 
-#endif							/* WEIR_STATS_H */
+#endif /* WEIR_STATS_H */

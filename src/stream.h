@@ -47,33 +47,33 @@ extern void weir_stream_adopt_prepared(void);
  */
 typedef struct WeirSliceChunk
 {
-	WeirChunkReader *reader;	/* opened; columns needed by any view */
-	WeirNumber	number;			/* of the transaction */
-	TimestampTz watermark;		/* W before the transaction: its rows are
+	WeirChunkReader *reader; /* opened; columns needed by any view */
+	WeirNumber number;		 /* of the transaction */
+	TimestampTz watermark;	 /* W before the transaction: its rows are
 								 * judged by it */
 	TimestampTz arrival;
 } WeirSliceChunk;
 
 typedef struct WeirSlice
 {
-	Oid			stream;
-	int			nchunks;
+	Oid stream;
+	int nchunks;
 	WeirSliceChunk *chunks;
 
 	/* where the scan stands: the row it returned last */
-	int			at_chunk;
-	int			at_row;
+	int at_chunk;
+	int at_row;
 
 	/* rows to leave out: events an on_error = skip view has given up on */
-	int			nskip;
+	int nskip;
 	struct
 	{
-		int			chunk;
-		int			row;
-	}		   *skip;
+		int chunk;
+		int row;
+	} * skip;
 } WeirSlice;
 
 extern PGDLLIMPORT bool weir_stream_in_worker;
-extern void weir_stream_set_slice(WeirSlice *slice);	/* NULL: none */
+extern void weir_stream_set_slice(WeirSlice *slice); /* NULL: none */
 
-#endif							/* WEIR_STREAM_H */
+#endif /* WEIR_STREAM_H */

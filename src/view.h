@@ -15,4 +15,4 @@
  * methods, callbacks. */
 extern void weir_view_init(void);
 
-#endif							/* WEIR_VIEW_H */
+#endif /* WEIR_VIEW_H */

@@ -21,8 +21,8 @@
 typedef enum WeirWindowKind
 {
 	WEIR_WINDOW_NONE,
-	WEIR_WINDOW_BIN,			/* tumble() and date_bin(): fixed size */
-	WEIR_WINDOW_TRUNC			/* date_trunc(): calendar unit in a zone */
+	WEIR_WINDOW_BIN,  /* tumble() and date_bin(): fixed size */
+	WEIR_WINDOW_TRUNC /* date_trunc(): calendar unit in a zone */
 } WeirWindowKind;
 
 /*
@@ -31,11 +31,11 @@ typedef enum WeirWindowKind
 typedef struct WeirWindow
 {
 	WeirWindowKind kind;
-	bool		key_is_end;		/* key value is window_end, else the start */
-	bool		is_timestamptz; /* else timestamp */
-	int64		size;			/* WEIR_WINDOW_BIN: microseconds > 0 */
-	Interval	unit;			/* WEIR_WINDOW_TRUNC: one unit */
-	pg_tz	   *zone;			/* WEIR_WINDOW_TRUNC; NULL: session TimeZone */
+	bool key_is_end;	 /* key value is window_end, else the start */
+	bool is_timestamptz; /* else timestamp */
+	int64 size;			 /* WEIR_WINDOW_BIN: microseconds > 0 */
+	Interval unit;		 /* WEIR_WINDOW_TRUNC: one unit */
+	pg_tz *zone;		 /* WEIR_WINDOW_TRUNC; NULL: session TimeZone */
 } WeirWindow;
 
 /* Start of the bin of ts: floor to origin + k*size; ereports 22008 on overflow. */
@@ -70,4 +70,4 @@ extern int64 weir_window_final_before(int64 allowed_lateness,
 extern TimestampTz weir_watermark_of(TimestampTz max_event, TimestampTz arrival,
 									 int64 delay, bool clamp);
 
-#endif							/* WEIR_WINDOW_H */
+#endif /* WEIR_WINDOW_H */

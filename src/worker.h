@@ -26,4 +26,4 @@ extern void weir_worker_init(void);
 extern void weir_worker_bar(Oid db);
 extern void weir_worker_unbar(Oid db);
 
-#endif							/* WEIR_WORKER_H */
+#endif /* WEIR_WORKER_H */

@@ -1,0 +1,25 @@
+-- Streams: rows in, rows out, what is refused, savepoints, 2PC, VACUUM.
+CREATE TABLE s (a bigint, t text, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay='5 seconds');
+INSERT INTO s SELECT i, 'row '||i, now() FROM generate_series(1,10000) i;
+SELECT count(*), sum(a), max(t) FROM s;
+BEGIN; INSERT INTO s VALUES (1,'x',now()); INSERT INTO s VALUES (2,'y',now()); SELECT count(*) FROM s; SAVEPOINT a; INSERT INTO s VALUES (3,'z',now()); SELECT count(*) FROM s; ROLLBACK TO a; SELECT count(*) FROM s; SAVEPOINT b; INSERT INTO s VALUES (4,'q',now()); RELEASE b; COMMIT;
+SELECT count(*) FROM s;
+DO $$ BEGIN FOR i IN 1..1000 LOOP BEGIN INSERT INTO s VALUES (i,'sub',now()); IF i % 3 = 0 THEN RAISE EXCEPTION 'x'; END IF; EXCEPTION WHEN raise_exception THEN NULL; END; END LOOP; END $$;
+SELECT count(*) FROM s WHERE t='sub';
+UPDATE s SET a=1; DELETE FROM s; SELECT * FROM s FOR UPDATE; INSERT INTO s VALUES (1,'a',now()) ON CONFLICT DO NOTHING;
+INSERT INTO s VALUES (1,'a',NULL); INSERT INTO s VALUES (1,'a','infinity');
+INSERT INTO s VALUES (7, repeat('abcdefgh', 4000000), now());
+SELECT length(t), md5(t)=md5(repeat('abcdefgh',4000000)) FROM s WHERE a=7 AND length(t)>100;
+BEGIN; INSERT INTO s SELECT i,'p',now() FROM generate_series(1,600) i; PREPARE TRANSACTION 'p1';
+SELECT count(*) FROM s WHERE t='p';
+COMMIT PREPARED 'p1';
+SELECT count(*) FROM s WHERE t='p';
+SELECT weir.watermark('s') > now() - interval '10 s';
+VACUUM s; ANALYZE s; SELECT reltuples FROM pg_class WHERE relname='s'; VACUUM FULL s;
+SELECT count(*), sum(length(t)) FROM s;
+CREATE TABLE h AS SELECT * FROM s; ALTER TABLE h SET ACCESS METHOD stream; SELECT count(*) FROM h;
+CREATE TABLE dim(id bigint primary key); INSERT INTO dim VALUES (1),(2);
+CREATE TABLE f (id bigint REFERENCES dim DEFERRABLE INITIALLY DEFERRED, ts timestamptz) USING stream;
+INSERT INTO f VALUES (1,now()),(2,now()); INSERT INTO f VALUES (3,now()); DELETE FROM dim WHERE id=1; SELECT count(*) FROM f;
+BEGIN; TRUNCATE f; INSERT INTO f VALUES (2,now()); COMMIT; SELECT count(*) FROM f;
+BEGIN; DECLARE c SCROLL CURSOR FOR SELECT a FROM s WHERE a<=3 ORDER BY 1; FETCH 2 FROM c; FETCH BACKWARD 1 FROM c; INSERT INTO s VALUES(1,'cur',now()); INSERT INTO s VALUES(1,'cur',now()); SELECT count(*) FROM s WHERE t='cur'; COMMIT;
