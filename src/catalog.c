@@ -1133,6 +1133,16 @@ weir_catalog_forget_view(Oid view, int64 generation)
 	}
 }
 
+void
+weir_catalog_forget_pending(Oid view, int64 generation)
+{
+	ScanKeyData keys[2];
+
+	key_oid(&keys[0], Anum_blob_view, view);
+	key_int8(&keys[1], Anum_blob_generation, generation);
+	delete_rows("view_pending", "view_pending_idx", 2, keys);
+}
+
 
 /* ---- errors ---- */
 

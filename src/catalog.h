@@ -165,6 +165,8 @@ extern bool weir_catalog_position_put(const WeirPositionRow *row,
 
 /* Everything about a view (all tables); generation -1: of all generations. */
 extern void weir_catalog_forget_view(Oid view, int64 generation);
+/* Rows of a rebuild that have been swapped in. */
+extern void weir_catalog_forget_pending(Oid view, int64 generation);
 
 /* ---- errors ---- */
 extern void weir_catalog_error_add(Oid view, Oid stream, const char *event_json,

@@ -80,6 +80,24 @@ typedef RelFileNode RelFileLocator;
 	} while (0)
 #endif
 
+/* Run a query to its end. */
+#if PG_VERSION_NUM < 180000
+#define weir_executor_run(query) \
+	ExecutorRun(query, ForwardScanDirection, 0, true)
+#else
+#define weir_executor_run(query) ExecutorRun(query, ForwardScanDirection, 0)
+#endif
+
+/* Index entries of a row that has just been inserted. */
+#if PG_VERSION_NUM < 160000
+#define weir_insert_index_tuples(rel, slot, estate) \
+	list_free(ExecInsertIndexTuples(rel, slot, estate, false, false, NULL, NIL))
+#else
+#define weir_insert_index_tuples(rel, slot, estate)                        \
+	list_free(ExecInsertIndexTuples(rel, slot, estate, false, false, NULL, \
+									NIL, false))
+#endif
+
 #if PG_VERSION_NUM < 180000
 #define weir_form_minimal_tuple(desc, values, nulls) \
 	heap_form_minimal_tuple(desc, values, nulls)

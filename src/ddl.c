@@ -85,13 +85,14 @@
 #include "compat.h"
 #include "ddl.h"
 #include "debug.h"
+#include "launcher.h"
 #include "log.h"
 #include "plan.h"
 #include "secure.h"
 #include "shmem.h"
 #include "stats.h"
 #include "stream.h"
-#include "worker.h"
+
 
 /* How long TRUNCATE waits for the checkpoint it asks for. */
 #define TRUNCATE_CHECKPOINT_WAIT (30 * USECS_PER_SEC)
@@ -1804,7 +1805,7 @@ bar_database(Utility *u, Oid db, bool allowed)
 
 	/* first: an interrupted wait for the workers must lift it again */
 	barred = db;
-	weir_worker_bar(db);
+	weir_launcher_bar(db);
 }
 
 static bool
@@ -2038,7 +2039,7 @@ at_xact_end(XactEvent event, void *arg)
 		Oid db = barred;
 
 		barred = InvalidOid;
-		weir_worker_unbar(db);
+		weir_launcher_unbar(db);
 	}
 	wake_at_commit = false;
 	look_at_commit = InvalidOid;

@@ -50,6 +50,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "commands/cluster.h"
+#include "common/int.h"
 #include "executor/executor.h"
 #include "executor/tstoreReceiver.h"
 #include "lib/ilist.h"
@@ -965,4 +966,524 @@ weir_flow_final_before(WeirFlow *flow)
 		return PG_INT64_MIN;
 	return weir_window_final_before(flow->options->allowed_lateness,
 									flow->watermark);
+}
+
+
+/* ---------- final windows ---------- */
+
+/* Rows of closing panes on their way to the view, or to view_pending. */
+typedef struct Closing
+{
+	WeirFlow *flow;
+	WeirFinalizer *finalizer;
+	Relation rel;
+	CommandId cid;
+	int64 pane;
+	int64 rows;
+
+	/* into the view */
+	EState *estate;
+	ResultRelInfo *result_rel;
+
+	/* into view_pending */
+	CatalogIndexState indexes;
+	MemoryContext row_cxt;
+} Closing;
+
+/* Columns of weir.view_pending. */
+enum
+{
+	Anum_pending_view = 1,
+	Anum_pending_generation,
+	Anum_pending_pane,
+	Anum_pending_data,
+	Natts_pending = Anum_pending_data
+};
+
+/*
+ * A row of a rebuild waits in view_pending as the MinimalTuple of the view's
+ * columns, which cannot change while the view exists.
+ */
+static void
+put_pending(Closing *c, TupleTableSlot *slot)
+{
+	MemoryContext old = MemoryContextSwitchTo(c->row_cxt);
+	MinimalTuple row = ExecCopySlotMinimalTuple(slot);
+	bytea *data = palloc(VARHDRSZ + row->t_len);
+	Datum values[Natts_pending];
+	bool nulls[Natts_pending] = {false};
+
+	SET_VARSIZE(data, VARHDRSZ + row->t_len);
+	memcpy(VARDATA(data), row, row->t_len);
+	values[Anum_pending_view - 1] = ObjectIdGetDatum(c->flow->view);
+	values[Anum_pending_generation - 1] = Int64GetDatum(c->flow->generation);
+	values[Anum_pending_pane - 1] = Int64GetDatum(c->pane);
+	values[Anum_pending_data - 1] = PointerGetDatum(data);
+	CatalogTupleInsertWithInfo(
+		c->rel, heap_form_tuple(RelationGetDescr(c->rel), values, nulls),
+		c->indexes);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(c->row_cxt);
+}
+
+static void
+close_group(const WeirGroup *g, void *arg)
+{
+	Closing *c = arg;
+	TupleTableSlot *slot;
+
+	CHECK_FOR_INTERRUPTS();
+	slot = weir_final_row(c->finalizer, g);
+	if (slot == NULL)
+		return;
+	c->rows++;
+	if (c->result_rel == NULL)
+	{
+		put_pending(c, slot);
+		return;
+	}
+	table_tuple_insert(c->rel, slot, c->cid, 0, NULL);
+	if (c->result_rel->ri_NumIndices > 0)
+	{
+		weir_insert_index_tuples(c->result_rel, slot, c->estate);
+		ResetPerTupleExprContext(c->estate);
+	}
+}
+
+/* The lock that writing needs, without waiting. */
+static void
+lock_for_rows(WeirFlow *flow)
+{
+	if (!ConditionalLockRelationOid(flow->view, RowExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("could not lock continuous view \"%s\" to write its "
+						"final rows",
+						get_rel_name(flow->view))));
+}
+
+/* WeirCheckpoint.close_panes */
+static int64
+close_panes(void *arg, int64 *ends, int n, TransactionId xid)
+{
+	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+	WeirSecure secure;
+	Closing c = {.flow = flow};
+
+	if (p->stale)
+		make_plan(flow);
+	if (p->checkpoint.row.answering)
+	{
+		lock_for_rows(flow);
+		c.rel = table_open(flow->view, NoLock);
+	}
+	else
+	{
+		c.rel =
+			table_open(weir_catalog_table("view_pending"), RowExclusiveLock);
+		c.indexes = CatalogOpenIndexes(c.rel);
+		c.row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir pending",
+										  ALLOCSET_DEFAULT_SIZES);
+	}
+
+	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
+	c.finalizer = weir_final_create(flow->plan);
+	c.cid = GetCurrentCommandId(true);
+	if (p->checkpoint.row.answering)
+	{
+		c.estate = CreateExecutorState();
+		c.result_rel = makeNode(ResultRelInfo);
+		InitResultRelInfo(c.result_rel, c.rel, 1, NULL, 0);
+		ExecOpenIndices(c.result_rel, false);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		c.pane = ends[i];
+		weir_state_walk(flow->state, ends[i], false, close_group, &c);
+	}
+	if (c.result_rel)
+	{
+		ExecCloseIndices(c.result_rel);
+		FreeExecutorState(c.estate);
+	}
+	weir_final_free(c.finalizer);
+	weir_secure_leave(&secure);
+
+	if (c.indexes)
+	{
+		CatalogCloseIndexes(c.indexes);
+		MemoryContextDelete(c.row_cxt);
+	}
+	table_close(c.rel, NoLock);
+	return c.rows;
+}
+
+
+/* ---------- errors ---------- */
+
+void
+weir_flow_add_error(WeirFlow *flow, const char *json, const char *sqlstate,
+					const char *message)
+{
+	WeirFlowPrivate *p = flow->priv;
+	MemoryContext old = MemoryContextSwitchTo(flow->cxt);
+	SkippedEvent *e = palloc(sizeof(SkippedEvent));
+
+	e->json = json ? pstrdup(json) : NULL;
+	e->sqlstate = pstrdup(sqlstate);
+	e->message = pstrdup(message);
+	p->batch_errors = lappend(p->batch_errors, e);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+write_error_list(WeirFlow *flow, List *errors)
+{
+	ListCell *lc;
+
+	foreach(lc, errors)
+	{
+		SkippedEvent *e = lfirst(lc);
+
+		weir_catalog_error_add(flow->view, flow->plan->stream, e->json,
+							   e->sqlstate, e->message);
+	}
+}
+
+/* WeirCheckpoint.also */
+static void
+write_errors(void *arg)
+{
+	WeirFlow *flow = arg;
+
+	write_error_list(flow, flow->priv->errors);
+}
+
+static void
+free_errors(List *errors)
+{
+	ListCell *lc;
+
+	foreach(lc, errors)
+	{
+		SkippedEvent *e = lfirst(lc);
+
+		if (e->json)
+			pfree(e->json);
+		pfree(e->sqlstate);
+		pfree(e->message);
+	}
+	list_free_deep(errors);
+}
+
+
+/* ---------- the durable side ---------- */
+
+const WeirPositionRow *
+weir_flow_row(const WeirFlow *flow)
+{
+	return &flow->priv->checkpoint.row;
+}
+
+bool
+weir_flow_dirty(const WeirFlow *flow)
+{
+	const WeirFlowPrivate *p = flow->priv;
+	int64 closable = Max(weir_flow_final_before(unconstify(WeirFlow *, flow)),
+						 flow->closed_before);
+
+	return p->dirty || flow->watermark != p->checkpoint.row.watermark ||
+		   (closable != PG_INT64_MIN &&
+			weir_state_min_pane(flow->state) <= closable);
+}
+
+void
+weir_flow_set_built(WeirFlow *flow)
+{
+	flow->priv->checkpoint.row.built = true;
+	flow->priv->dirty = true;
+}
+
+/*
+ * The row kept in checkpoint.row is always the durable one: only when the
+ * checkpoint is through does it take what memory has.
+ */
+bool
+weir_flow_checkpoint(WeirFlow *flow, bool full)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirCheckpoint *c = &p->checkpoint;
+	WeirViewShared *v = flow->v;
+	WeirPositionRow durable = c->row;
+	volatile bool done = false;
+
+	Assert(!p->started);
+	c->full = c->full || full;
+	c->row.position = flow->position;
+	c->row.watermark = flow->watermark;
+	c->row.events_in = pg_atomic_read_u64(&v->events_in);
+	c->row.late = pg_atomic_read_u64(&v->late);
+	c->row.late_partial = pg_atomic_read_u64(&v->late_partial);
+	PG_TRY();
+	{
+		done = weir_checkpoint_run(c, weir_flow_final_before(flow));
+	}
+	PG_FINALLY();
+	{
+		if (!done)
+			c->row = durable;
+	}
+	PG_END_TRY();
+	if (!done)
+		return false;
+	flow->closed_before = c->row.closed_before;
+	free_errors(p->errors);
+	p->errors = NIL;
+	p->dirty = false;
+	return true;
+}
+
+bool
+weir_flow_record_failure(WeirFlow *flow, int64 resumes, const char *sqlstate,
+						 const char *message)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirCheckpoint *c = &p->checkpoint;
+	WeirPositionRow row = c->row;
+	ItemPointerData tid = c->tid;
+	MemoryContext old;
+
+	row.failed_resumes = message ? resumes : -1;
+	row.sqlstate = sqlstate ? MemoryContextStrdup(flow->cxt, sqlstate) : NULL;
+	row.error = message ? MemoryContextStrdup(flow->cxt, message) : NULL;
+	if (!ItemPointerIsValid(&tid))
+	{
+		/* the first row of this generation: an empty checkpoint */
+		row.format = WEIR_BLOB_FORMAT;
+		row.server_major = PG_VERSION_NUM / 10000;
+		row.layout = p->layout;
+	}
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	(void) lock_view(flow->view, AccessShareLock);
+	if (message && p->batch_errors)
+		write_error_list(flow, p->batch_errors);
+	else if (message)
+		weir_catalog_error_add(flow->view, flow->plan->stream, NULL, sqlstate,
+							   message);
+	if (!weir_catalog_position_put(&row, &tid))
+	{
+		AbortCurrentTransaction();
+		return false;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+
+	old = MemoryContextSwitchTo(flow->cxt);
+	free_errors(p->batch_errors);
+	p->batch_errors = NIL;
+	MemoryContextSwitchTo(old);
+	c->row = row;
+	c->tid = tid;
+	return true;
+}
+
+/* The end of the window that a final row shows; false: it shows none. */
+static bool
+row_window_end(const WeirViewPlan *plan, TupleTableSlot *slot, int64 *end)
+{
+	WeirWindow window = plan->window;
+	int column = plan->window_end_column;
+	bool isnull;
+	Datum value;
+
+	if (column == 0)
+		column = plan->window_start_column;
+	if (column == 0)
+		return false;
+	value = slot_getattr(slot, column, &isnull);
+	if (isnull)
+		return false;
+	window.key_is_end = plan->window_end_column != 0;
+	*end = weir_window_end(&window, DatumGetInt64(value));
+	return true;
+}
+
+/*
+ * Deletes by one pass over the view's heap; called seldom.
+ */
+void
+weir_flow_expire(WeirFlow *flow)
+{
+	int64 before;
+	Relation rel;
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	Snapshot snapshot;
+	CommandId cid;
+
+	if (flow->options->retention == PG_INT64_MAX ||
+		flow->plan->window.kind == WEIR_WINDOW_NONE ||
+		TIMESTAMP_NOT_FINITE(flow->watermark) ||
+		pg_sub_s64_overflow(flow->watermark, flow->options->retention, &before))
+		return;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	snapshot = GetTransactionSnapshot();
+	PushActiveSnapshot(snapshot);
+	lock_for_rows(flow);
+	rel = table_open(flow->view, NoLock);
+	cid = GetCurrentCommandId(true);
+	slot = table_slot_create(rel, NULL);
+	scan = table_beginscan(rel, snapshot, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		TM_FailureData failure;
+		int64 end;
+
+		CHECK_FOR_INTERRUPTS();
+		if (row_window_end(flow->plan, slot, &end) && end < before &&
+			end <= flow->closed_before)
+			(void) table_tuple_delete(rel, &slot->tts_tid, cid, snapshot,
+									  InvalidSnapshot, true, &failure, false);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+
+/* ---------- the swap ---------- */
+
+/* Move this generation's pending rows into the new heap, frozen. */
+static void
+fill_heap(WeirFlow *flow, Relation heap)
+{
+	Relation rel =
+		table_open(weir_catalog_table("view_pending"), AccessShareLock);
+	Relation index =
+		index_open(weir_catalog_table("view_pending_idx"), AccessShareLock);
+	TupleTableSlot *slot =
+		MakeSingleTupleTableSlot(RelationGetDescr(heap), &TTSOpsMinimalTuple);
+	TupleTableSlot *row =
+		MakeSingleTupleTableSlot(RelationGetDescr(heap), &TTSOpsVirtual);
+	BulkInsertState bistate = GetBulkInsertState();
+	CommandId cid = GetCurrentCommandId(true);
+	MemoryContext cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir pending row", ALLOCSET_DEFAULT_SIZES);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&keys[0], Anum_pending_view, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(flow->view));
+	ScanKeyInit(&keys[1], Anum_pending_generation, BTEqualStrategyNumber,
+				F_INT8EQ, Int64GetDatum(flow->generation));
+	scan = systable_beginscan_ordered(rel, index, GetActiveSnapshot(), 2, keys);
+	while (HeapTupleIsValid(
+		tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+		bool isnull;
+		bytea *data = DatumGetByteaP(heap_getattr(
+			tuple, Anum_pending_data, RelationGetDescr(rel), &isnull));
+		Size len = VARSIZE(data) - VARHDRSZ;
+		MinimalTuple mintuple;
+
+		CHECK_FOR_INTERRUPTS();
+		Ensure(len >= SizeofMinimalTupleHeader, "pending row is too short");
+		mintuple = palloc(len);
+		memcpy(mintuple, VARDATA(data), len);
+		Ensure(mintuple->t_len == len, "pending row has a wrong length");
+		ExecStoreMinimalTuple(mintuple, slot, false);
+		ExecCopySlot(row, slot);
+		table_tuple_insert(heap, row, cid,
+						   TABLE_INSERT_SKIP_FSM | TABLE_INSERT_FROZEN,
+						   bistate);
+		ExecClearTuple(slot);
+		ExecClearTuple(row);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(cxt);
+	}
+	systable_endscan_ordered(scan);
+	FreeBulkInsertState(bistate);
+	table_finish_bulk_insert(heap, TABLE_INSERT_SKIP_FSM | TABLE_INSERT_FROZEN);
+	ExecDropSingleTupleTableSlot(slot);
+	ExecDropSingleTupleTableSlot(row);
+	MemoryContextDelete(cxt);
+	index_close(index, AccessShareLock);
+	table_close(rel, AccessShareLock);
+}
+
+/*
+ * The caller has just checkpointed this flow, so that its pending rows, blobs
+ * and position row belong together.  The old heap goes as with REFRESH of any
+ * materialized view: with its relfilenode.
+ */
+bool
+weir_flow_swap(WeirFlow *flow)
+{
+	WeirCheckpoint *c = &flow->priv->checkpoint;
+	WeirPositionRow row = c->row;
+	ItemPointerData tid = c->tid;
+	WeirPositionRow old;
+	WeirSecure secure;
+	Relation view;
+	Relation heap;
+	Oid new_heap;
+	Oid owner;
+	char persistence;
+	bool has_old;
+
+	Assert(!row.answering && ItemPointerIsValid(&tid));
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	LockRelationOid(flow->view, AccessExclusiveLock);
+	view = try_relation_open(flow->view, NoLock);
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("continuous view with OID %u does not exist any more",
+						flow->view)));
+	weir_debug_point("swap-locked");
+	owner = view->rd_rel->relowner;
+	persistence = view->rd_rel->relpersistence;
+	weir_secure_enter(&secure, owner, flow->options->settings);
+	new_heap = make_new_heap(flow->view, view->rd_rel->reltablespace,
+							 view->rd_rel->relam, persistence, ExclusiveLock);
+	relation_close(view, NoLock);
+	heap = table_open(new_heap, NoLock);
+	fill_heap(flow, heap);
+	table_close(heap, NoLock);
+	finish_heap_swap(flow->view, new_heap, false, false, true, true, RecentXmin,
+					 ReadNextMultiXactId(), persistence);
+	weir_secure_leave(&secure);
+	weir_debug_point("swap-filled");
+
+	has_old = weir_catalog_position_get(flow->view, -1, NULL, &old, NULL);
+	if (has_old)
+		weir_catalog_forget_view(flow->view, old.generation);
+	weir_catalog_forget_pending(flow->view, flow->generation);
+	row.answering = true;
+	if (!weir_catalog_position_put(&row, &tid))
+	{
+		AbortCurrentTransaction();
+		return false;
+	}
+	swap_at_commit.from = weir_shmem_view(flow->view);
+	swap_at_commit.to = flow->v;
+	PopActiveSnapshot();
+	weir_debug_point("swap-commit");
+	CommitTransactionCommand();
+	weir_debug_point("swap-committed");
+	c->row = row;
+	c->tid = tid;
+	return true;
 }

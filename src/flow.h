@@ -98,8 +98,11 @@ extern void weir_flow_add_error(WeirFlow *flow, const char *json,
 /* Delete final rows that option retention lets go; own transaction. */
 extern void weir_flow_expire(WeirFlow *flow);
 
-/* A rebuild has caught up: swap it in, in one transaction of its own.  False:
- * could not get the lock within lock_timeout, try again. */
+/*
+ * A rebuild has caught up: swap it in, in one transaction of its own.  The
+ * caller has just checkpointed the flow.  Raises when the view's lock cannot be
+ * had within lock_timeout (try again), false: lost the ownership.
+ */
 extern bool weir_flow_swap(WeirFlow *flow);
 
 #endif /* WEIR_FLOW_H */

@@ -175,8 +175,7 @@ note_published(const WeirRingEntry *e)
 			continue;
 		s->last_published = Max(s->last_published, e->txn.number);
 		s->last_arrival = Max(s->last_arrival, e->txn.arrival);
-		if (s->watermark_valid)
-			s->watermark = Max(s->watermark, e->txn.watermark);
+		s->watermark = Max(s->watermark, e->txn.watermark);
 		return;
 	}
 }

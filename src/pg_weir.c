@@ -19,10 +19,11 @@
 #include "catalog.h"
 #include "ddl.h"
 #include "guc.h"
+#include "launcher.h"
 #include "shmem.h"
 #include "stream.h"
 #include "view.h"
-#include "worker.h"
+
 
 PG_MODULE_MAGIC;
 
@@ -40,5 +41,5 @@ _PG_init(void)
 	weir_guc_define();
 	weir_shmem_init();
 	weir_stream_init();
-	weir_worker_init();
+	weir_launcher_init();
 }

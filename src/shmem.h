@@ -85,9 +85,9 @@ typedef struct WeirStreamShared
 	pg_atomic_uint64 refused_future;
 	WeirNumber last_published; /* order_lock; highest published number */
 	TimestampTz last_arrival;  /* order_lock */
-	TimestampTz watermark;	   /* order_lock; the stream's W after
-								 * last_published; valid once the worker or a
-								 * scan has seeded it */
+	TimestampTz watermark;	   /* order_lock; the highest W of a record
+								 * published since the start; the stream's once
+								 * a scan has added what the log holds */
 	bool watermark_valid;	   /* order_lock */
 } WeirStreamShared;
 
@@ -182,6 +182,8 @@ typedef struct WeirDatabaseShared
 								 * nothing */
 	bool wants_look;		 /* CREATE EXTENSION or a new database: look
 								 * again whether it has the extension */
+	int want_workers;		 /* processes that have work; 0: the extension
+								 * was not there when looked for */
 	pg_atomic_uint32 wishes; /* incremented when a statement that changed
 								 * a wish has committed; workers compare */
 } WeirDatabaseShared;

@@ -2196,6 +2196,23 @@ give_file(Reader *r, WeirGroupCallback callback, void *arg)
 	}
 }
 
+/*
+ * Copy the cut just opened and let go of it.  False: it has been broken.  An
+ * error ends the (sub)transaction, and that lets go of it, too.
+ */
+static bool
+copy_cut(Reader *r, Snapshot snapshot, const uint32 *hash)
+{
+	bool done = true;
+
+	weir_debug_point("state-read");
+	for (uint32 i = 0; i < r->npanes && done; i++)
+		if (pane_is_shown(r->panes[i].stamp, snapshot))
+			done = copy_pane(r, &r->panes[i], hash);
+	weir_state_release_cuts();
+	return done;
+}
+
 bool
 weir_state_read(WeirViewShared *v, Snapshot snapshot, const uint32 *hash,
 				WeirGroupCallback callback, void *arg, WeirPosition *position,
@@ -2203,7 +2220,7 @@ weir_state_read(WeirViewShared *v, Snapshot snapshot, const uint32 *hash,
 {
 	Reader r = {.v = v};
 	MemoryContext cxt;
-	volatile bool done = false;
+	bool done = false;
 
 	(void) open_area();
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir state read",
@@ -2223,19 +2240,7 @@ weir_state_read(WeirViewShared *v, Snapshot snapshot, const uint32 *hash,
 			MemoryContextDelete(cxt);
 			return false;
 		}
-		PG_TRY();
-		{
-			weir_debug_point("state-read");
-			done = true;
-			for (uint32 i = 0; i < r.npanes && done; i++)
-				if (pane_is_shown(r.panes[i].stamp, snapshot))
-					done = copy_pane(&r, &r.panes[i], hash);
-		}
-		PG_FINALLY();
-		{
-			weir_state_release_cuts();
-		}
-		PG_END_TRY();
+		done = copy_cut(&r, snapshot, hash);
 		if (r.locked)
 			LWLockRelease(&v->publish_lock);
 		if (!done && r.file != NULL)

@@ -498,7 +498,7 @@ stream_watermark(Relation rel)
 	bool valid = false;
 
 	if (weir_shared != NULL)
-		s = weir_shmem_stream(RelationGetRelid(rel), false);
+		s = weir_shmem_stream(RelationGetRelid(rel), true);
 	if (s != NULL)
 	{
 		LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
@@ -512,6 +512,18 @@ stream_watermark(Relation rel)
 
 		watermark = weir_log_watermark(rel, snapshot);
 		UnregisterSnapshot(snapshot);
+		if (s != NULL)
+		{
+			/* what was published meanwhile is in there already */
+			LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+			if (s->in_use && s->stream == RelationGetRelid(rel))
+			{
+				s->watermark = Max(s->watermark, watermark);
+				s->watermark_valid = true;
+				watermark = s->watermark;
+			}
+			LWLockRelease(&weir_shared->order_lock);
+		}
 	}
 	return watermark;
 }

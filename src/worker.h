@@ -1,9 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * worker.h
- *	  The background processes: one launcher, per database up to
- *	  weir.max_workers workers; find work, wait, read a batch, run it,
- *	  checkpoint, sleep.
+ *	  The background process that maintains the continuous views of some
+ *	  streams of a database: reads a batch, runs it, checkpoints, sleeps.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,18 +11,10 @@
 
 #include "pg_weir.h"
 
-/* bgworker entry points, found by name */
-extern PGDLLEXPORT void weir_launcher_main(Datum arg);
-extern PGDLLEXPORT void weir_worker_main(Datum arg);
-
-/* From _PG_init while preloading: register the launcher. */
-extern void weir_worker_init(void);
-
 /*
- * Bar a database (DROP, RENAME, SET TABLESPACE, TEMPLATE): its workers end and
- * none starts until unbar.  Waits for them; interruptible; unbarred by abort.
+ * bgworker entry point, found by name.  arg: the worker's index (int32);
+ * bgw_extra: the database's OID.
  */
-extern void weir_worker_bar(Oid db);
-extern void weir_worker_unbar(Oid db);
+extern PGDLLEXPORT void weir_worker_main(Datum arg);
 
 #endif /* WEIR_WORKER_H */

@@ -1,0 +1,2329 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  The background process that maintains the continuous views of some
+ *	  streams of a database: reads a batch, runs it, checkpoints, sleeps.
+ *
+ * Which streams: those of running or paused views, sorted by OID, are dealt out
+ * to the min(weir.max_workers, number of streams) workers in turn.  Worker 0
+ * tells the launcher that number, and does what is needed once per database
+ * (numbering prepared transactions, retention of streams without views).
+ *
+ * A Run is one generation of one view.  Its states, as others see them:
+ *
+ *	STARTING -> BUILDING -> RUNNING <-> PAUSED
+ *	   |            |          |
+ *	   +------------+----------+-> FAILED -> (weir.resume) -> STARTING
+ *
+ * The wish of a view (catalog.h) says what shall be; sync_wishes() makes it so:
+ * opens the generation that answers and the one that a REFRESH builds, retires
+ * all others.  A Run that cannot be opened or locked now is tried again with
+ * back-off; nothing here waits for a lock longer than LOCK_TIMEOUT.
+ *
+ * A Cohort is the Runs of a stream that stand at the same position with the
+ * same watermark.  It has one reader, and what it reads is decoded once for all
+ * of them.  Runs fall out of step when one starts, fails, is resumed or finds a
+ * lock taken; each then is a cohort of its own, which catches up with the one
+ * that leads, but never passes it, and joins it when it is level.
+ *
+ * A batch, in one transaction:
+ *	take whole transactions below the horizon, some BATCH_ROWS rows, or one;
+ *	for every slice of their chunks: decode, then let each view fold it;
+ *	publish each view.
+ * Each step of each view is a subtransaction: an error discards what that view
+ * has folded of this batch, and puts it out of the cohort, at its old position.
+ * An error that says nothing about the events (a lock, memory, a cancel) is
+ * tried again.  Any other may be an event's fault: the view goes through the
+ * batch again one transaction at a time, row by row, and then knows which.
+ * With on_error = stop the view fails there, with skip the event is left out.
+ *
+ * Errors elsewhere (reading the log, a checkpoint) are logged; what they were
+ * about is tried again with back-off.
+ *
+ * SIGTERM: if user code runs it is cancelled, so that its batch is discarded;
+ * then every view is checkpointed, and the process ends.
+ *
+ * Idleness: with idle_timeout, W of a stream without commits goes on with the
+ * clock, from the last commit that this process has seen (or its start: the
+ * server's downtime is not idleness).  It is moved by a record in the log, and
+ * only when that makes a window final, so an idle stream costs nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "nodes/bitmapset.h"
+#include "pgstat.h"
+#include "port/pg_bitutils.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/bufmgr.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/sinval.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+#include "utils/typcache.h"
+
+#include "catalog.h"
+#include "chunk.h"
+#include "compat.h"
+#include "debug.h"
+#include "flow.h"
+#include "guc.h"
+#include "log.h"
+#include "secure.h"
+#include "shmem.h"
+#include "state.h"
+#include "stream.h"
+#include "worker.h"
+
+#define BATCH_ROWS		65536
+#define BATCH_BYTES		(32 * 1024 * 1024)
+#define BATCH_TXNS		20000
+#define SLICE_CHUNKS	32 /* decoded, they should stay in the cache */
+#define SLICE_BYTES		(4 * 1024 * 1024)
+#define CHECKPOINT_LOG	(UINT64CONST(1024) * 1024 * 1024)
+#define LOCK_TIMEOUT	"500ms" /* less than deadlock_timeout: we yield first */
+#define TICK			USECS_PER_SEC
+#define RETENTION_EVERY (60 * USECS_PER_SEC)
+#define FIRST_RETRY		(10 * INT64CONST(1000))
+#define LAST_RETRY		(5 * USECS_PER_SEC)
+
+/* An event that on_error = skip leaves out. */
+typedef struct SkippedRow
+{
+	FullTransactionId xid; /* of the transaction */
+	int chunk;			   /* in the transaction's order */
+	int row;
+	char *json; /* or NULL; this and the following palloc'd */
+	char *sqlstate;
+	char *message;
+} SkippedRow;
+
+typedef struct Cohort
+{
+	Oid stream;
+	WeirLogReader *reader;
+	WeirPosition position;
+	TimestampTz watermark; /* W at position */
+	List *runs;
+	int tries;
+	TimestampTz next_try;
+} Cohort;
+
+typedef struct Run
+{
+	Oid view;
+	Oid stream;
+	int64 generation;
+	bool answering;
+	char wanted;	/* WEIR_WANT_RUN or WEIR_WANT_PAUSE */
+	int64 resumes;	/* of the wish */
+	bool listed;	/* sync_wishes: still wished for */
+	WeirFlow *flow; /* NULL: not open */
+	Cohort *cohort; /* NULL: consumes nothing */
+	bool failed;
+	bool paused;
+
+	int tries; /* to open, lock, checkpoint */
+	TimestampTz next_try;
+	TimestampTz next_checkpoint;
+	TimestampTz next_expire;
+	uint64 log_bytes; /* consumed since the last checkpoint */
+
+	WeirNumber careful; /* up to here one transaction at a time, row by row */
+	SkippedRow *skips;	/* of the transaction at hand */
+	int nskips;
+} Run;
+
+/* What this process knows of a stream. */
+typedef struct Stream
+{
+	Oid oid;
+	bool collected; /* prepared transactions, see log.h */
+	/* idleness */
+	int64 idle_timeout;	   /* us; 0: off */
+	TimestampTz commit_at; /* clock at the last commit seen */
+	TimestampTz commit_watermark;
+} Stream;
+
+static MemoryContext worker_cxt = NULL; /* runs, cohorts, streams */
+static WeirWorkerShared *me = NULL;
+static WeirDatabaseShared *database = NULL;
+static int my_index;
+
+static List *runs = NIL;
+static List *cohorts = NIL;
+static List *streams = NIL;
+static uint32 wishes_seen;
+static bool must_sync = true;
+static bool extension_gone = false;
+static TimestampTz next_tick = 0;
+static TimestampTz next_retention = 0;
+
+static volatile sig_atomic_t in_user_code = false;
+
+/* Views that failed in a batch, until its transaction is over. */
+typedef struct Failure
+{
+	Run *run;
+	ErrorData *error;
+} Failure;
+
+static List *failures = NIL; /* in failure_cxt, as all they hold */
+static MemoryContext failure_cxt = NULL;
+
+static void leave_cohort(Run *run);
+static void forget_skips(Run *run);
+
+
+/* ---------- signals, start and end ---------- */
+
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	int save_errno = errno;
+
+	ShutdownRequestPending = true;
+	if (in_user_code)
+	{
+		InterruptPending = true;
+		QueryCancelPending = true;
+	}
+	SetLatch(MyLatch);
+	errno = save_errno;
+}
+
+/* After the transactions: flow.c's claim relies on it. */
+static void
+leave(int code, Datum arg)
+{
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	me->in_use = false;
+	me->latch = NULL;
+	LWLockRelease(&weir_shared->directory_lock);
+	weir_shmem_wake_launcher();
+}
+
+/* Enter workers[]; false: barred, or there is such a worker already. */
+static bool
+enter(Oid db)
+{
+	bool barred;
+	bool doubled = false;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+	{
+		WeirWorkerShared *w = &weir_shared->workers[i];
+
+		if (!w->in_use)
+			me = me ? me : w;
+		else if (w->db == db && w->index == my_index)
+			doubled = true;
+	}
+	if (me == NULL || doubled)
+	{
+		LWLockRelease(&weir_shared->directory_lock);
+		return false;
+	}
+	me->db = db;
+	me->index = my_index;
+	me->pid = MyProcPid;
+	me->latch = MyLatch;
+	pg_atomic_write_u64(&me->busy_us, 0);
+	pg_atomic_write_u64(&me->idle_us, 0);
+	pg_atomic_write_u64(&me->batches, 0);
+	me->in_use = true;
+	LWLockRelease(&weir_shared->directory_lock);
+	before_shmem_exit(leave, (Datum) 0);
+
+	database = weir_shmem_database(db, true);
+	if (database == NULL)
+		return false;
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	barred = database->bars > 0;
+	LWLockRelease(&weir_shared->directory_lock);
+	return !barred;
+}
+
+/*
+ * Settings that an ALTER DATABASE or a line in postgresql.conf must not give
+ * to the worker; what a view's code sees is secure.c's.
+ */
+static void
+set_settings(void)
+{
+	static const struct
+	{
+		const char *name;
+		const char *value;
+	} settings[] = {{"search_path", "pg_catalog, pg_temp"},
+					{"default_transaction_isolation", "read committed"},
+					{"default_transaction_read_only", "off"},
+					{"default_transaction_deferrable", "off"},
+					{"lock_timeout", LOCK_TIMEOUT},
+					{"statement_timeout", "0"},
+					{"idle_in_transaction_session_timeout", "0"},
+					{"jit", "off"},
+					{"max_parallel_workers_per_gather", "0"},
+					{"debug_parallel_query", "off"},
+					{"force_parallel_mode", "off"}};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		if (GetConfigOption(settings[i].name, true, false) != NULL)
+			SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET,
+							PGC_S_OVERRIDE);
+}
+
+/* 10 ms, 20 ms .. 5 s */
+static TimestampTz
+retry_time(int *tries)
+{
+	int64 delay = FIRST_RETRY << Min(*tries, 9);
+
+	(*tries)++;
+	return weir_now() + Min(delay, LAST_RETRY);
+}
+
+/* In a PG_CATCH block outside of subtransactions: back to no transaction. */
+static void
+abort_and_report(void)
+{
+	HOLD_INTERRUPTS();
+	if (!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED)
+		EmitErrorReport();
+	AbortCurrentTransaction();
+	LWLockReleaseAll();
+	weir_stream_set_slice(NULL);
+	in_user_code = false;
+	MemoryContextSwitchTo(worker_cxt);
+	FlushErrorState();
+	RESUME_INTERRUPTS();
+}
+
+static void
+start_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+}
+
+static void
+commit_transaction(void)
+{
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(worker_cxt);
+}
+
+static Stream *
+find_stream(Oid oid)
+{
+	ListCell *lc;
+	Stream *s;
+
+	foreach(lc, streams)
+	{
+		s = lfirst(lc);
+		if (s->oid == oid)
+			return s;
+	}
+	s = MemoryContextAllocZero(worker_cxt, sizeof(Stream));
+	s->oid = oid;
+	s->commit_at = weir_now();
+	s->commit_watermark = WEIR_NO_TIME;
+	streams = lappend(streams, s);
+	return s;
+}
+
+
+/* ---------- errors ---------- */
+
+/*
+ * Does the error say nothing about the events: is the same batch likely to go
+ * through another time?
+ */
+static bool
+is_transient(const ErrorData *e)
+{
+	switch (ERRCODE_TO_CATEGORY(e->sqlerrcode))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_CONNECTION_EXCEPTION:
+			return true;
+	}
+	return e->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		   e->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+static char *
+sqlstate_of(const ErrorData *e)
+{
+	return pstrdup(unpack_sql_state(e->sqlerrcode));
+}
+
+static void
+set_failed(Run *run, const char *message)
+{
+	WeirViewShared *v = run->flow ? run->flow->v : NULL;
+
+	run->failed = true;
+	leave_cohort(run);
+	if (v == NULL)
+		v = weir_shmem_view_make(run->view, run->stream, run->generation,
+								 run->answering);
+	if (v != NULL)
+		weir_shmem_view_set_status(v, WEIR_VIEW_FAILED, message);
+}
+
+/*
+ * The view stops here.  Outside of any transaction.  If it cannot be written
+ * down, a restart will find the failure again.
+ */
+static void
+fail_run(Run *run, const ErrorData *e)
+{
+	ereport(LOG,
+			(errcode(e->sqlerrcode),
+			 errmsg("continuous view %u has failed: %s", run->view, e->message),
+			 errhint("Use weir.resume to continue it after the cause is "
+					 "removed.")));
+	set_failed(run, e->message);
+	if (run->flow == NULL)
+		return;
+	PG_TRY();
+	{
+		if (!weir_flow_record_failure(run->flow, run->resumes, sqlstate_of(e),
+									  e->message))
+			ereport(LOG, (errmsg("continuous view %u has another owner",
+								 run->view)));
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+}
+
+
+/* ---------- cohorts ---------- */
+
+static Cohort *
+make_cohort(Oid stream, WeirPosition position, TimestampTz watermark)
+{
+	Cohort *c = MemoryContextAllocZero(worker_cxt, sizeof(Cohort));
+
+	c->stream = stream;
+	c->position = position;
+	c->watermark = watermark;
+	c->reader = weir_log_reader_create(stream, position, worker_cxt);
+	cohorts = lappend(cohorts, c);
+	return c;
+}
+
+static void
+free_cohort(Cohort *c)
+{
+	weir_log_reader_free(c->reader);
+	cohorts = list_delete_ptr(cohorts, c);
+	list_free(c->runs);
+	pfree(c);
+}
+
+static void
+leave_cohort(Run *run)
+{
+	Cohort *c = run->cohort;
+
+	if (c == NULL)
+		return;
+	c->runs = list_delete_ptr(c->runs, run);
+	run->cohort = NULL;
+	/* run_batch may be at work with it; free_empty_cohorts follows */
+}
+
+static void
+free_empty_cohorts(void)
+{
+	ListCell *lc;
+	List *empty = NIL;
+
+	foreach(lc, cohorts)
+		if (((Cohort *) lfirst(lc))->runs == NIL)
+			empty = lappend(empty, lfirst(lc));
+	foreach(lc, empty)
+		free_cohort(lfirst(lc));
+	list_free(empty);
+}
+
+static bool
+level_with(const Cohort *c, Oid stream, WeirPosition position,
+		   TimestampTz watermark)
+{
+	return c->stream == stream && c->position == position &&
+		   c->watermark == watermark;
+}
+
+/* Let a run consume, from where its flow stands. */
+static void
+join_cohort(Run *run)
+{
+	WeirFlow *flow = run->flow;
+	Cohort *c = NULL;
+	ListCell *lc;
+
+	Assert(run->cohort == NULL);
+	if (run->careful == WEIR_NO_NUMBER)
+	{
+		foreach(lc, cohorts)
+		{
+			Cohort *other = lfirst(lc);
+
+			if (other->runs != NIL && other->next_try == 0 &&
+				level_with(other, run->stream, flow->position, flow->watermark))
+				c = other;
+		}
+	}
+	if (c == NULL)
+		c = make_cohort(run->stream, flow->position, flow->watermark);
+	c->runs = lappend(c->runs, run);
+	run->cohort = c;
+}
+
+/* Out of step: go on alone, after a while. */
+static void
+put_out(Run *run, TimestampTz next_try)
+{
+	leave_cohort(run);
+	run->cohort =
+		make_cohort(run->stream, run->flow->position, run->flow->watermark);
+	run->cohort->runs = lappend(NIL, run);
+	run->cohort->next_try = next_try;
+}
+
+static bool
+has_careful_run(const Cohort *c)
+{
+	ListCell *lc;
+
+	foreach(lc, c->runs)
+		if (((Run *) lfirst(lc))->careful != WEIR_NO_NUMBER)
+			return true;
+	return false;
+}
+
+/*
+ * The cohort of this stream that is furthest on, of those that nothing holds
+ * back; NULL: none.
+ */
+static Cohort *
+leader_of(Oid stream)
+{
+	Cohort *leader = NULL;
+	ListCell *lc;
+
+	foreach(lc, cohorts)
+	{
+		Cohort *c = lfirst(lc);
+
+		if (c->stream == stream && c->runs != NIL && c->next_try == 0 &&
+			!has_careful_run(c) &&
+			(leader == NULL || c->position > leader->position))
+			leader = c;
+	}
+	return leader;
+}
+
+static void
+merge_cohorts(void)
+{
+	ListCell *lc;
+
+	foreach(lc, cohorts)
+	{
+		Cohort *c = lfirst(lc);
+		Cohort *leader = leader_of(c->stream);
+		ListCell *lc2;
+
+		if (leader == NULL || c == leader || c->runs == NIL ||
+			c->next_try != 0 || has_careful_run(c) ||
+			!level_with(c, leader->stream, leader->position, leader->watermark))
+			continue;
+		foreach(lc2, c->runs)
+			((Run *) lfirst(lc2))->cohort = leader;
+		leader->runs = list_concat(leader->runs, c->runs);
+		list_free(c->runs);
+		c->runs = NIL;
+	}
+	free_empty_cohorts();
+}
+
+
+/* ---------- opening and closing runs ---------- */
+
+static void
+set_status(Run *run)
+{
+	WeirViewStatus status;
+
+	if (run->failed)
+		return; /* set with its message */
+	if (run->paused)
+		status = WEIR_VIEW_PAUSED;
+	else if (weir_flow_row(run->flow)->built)
+		status = WEIR_VIEW_RUNNING;
+	else
+		status = WEIR_VIEW_BUILDING;
+	if (pg_atomic_read_u32(&run->flow->v->status) != (uint32) status)
+		weir_shmem_view_set_status(run->flow->v, status, NULL);
+}
+
+static void
+schedule_checkpoint(Run *run)
+{
+	run->next_checkpoint = weir_now() + (int64) weir_checkpoint_interval * 1000;
+}
+
+/* In a transaction with the stream locked. */
+static void
+collect_prepared(Oid stream, Relation rel)
+{
+	Stream *s = find_stream(stream);
+
+	if (s->collected)
+		return;
+	weir_log_collect_prepared(rel);
+	s->collected = true;
+}
+
+static Relation
+open_stream(Oid stream)
+{
+	Relation rel;
+
+	if (!ConditionalLockRelationOid(stream, AccessShareLock))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("could not lock stream %u", stream)));
+	rel = try_relation_open(stream, NoLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("stream with OID %u does not exist any more", stream)));
+	return rel;
+}
+
+static void
+open_flow(Run *run)
+{
+	Relation rel;
+	WeirFlow *flow;
+
+	start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rel = open_stream(run->stream);
+	collect_prepared(run->stream, rel);
+	find_stream(run->stream)->idle_timeout =
+		weir_catalog_stream_options(rel)->event_attno != 0
+			? weir_catalog_stream_options(rel)->idle_timeout
+			: 0;
+	in_user_code = true;
+	flow =
+		weir_flow_open(run->view, run->generation, run->answering, worker_cxt);
+	in_user_code = false;
+	pg_atomic_write_u64(&flow->v->build_total,
+						(uint64) RelationGetNumberOfBlocks(rel) * BLCKSZ);
+	relation_close(rel, NoLock);
+	run->flow = flow;
+	PopActiveSnapshot();
+	commit_transaction();
+}
+
+/* An error that is not transient makes the view fail. */
+static void
+open_run(Run *run)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	const WeirPositionRow *row;
+
+	PG_TRY();
+	{
+		open_flow(run);
+	}
+	PG_CATCH();
+	{
+		ErrorData *e;
+		bool gone;
+
+		in_user_code = false;
+		MemoryContextSwitchTo(cxt);
+		e = CopyErrorData();
+		FlushErrorState();
+		/* a flow made in the transaction has closed itself */
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(worker_cxt);
+		start_transaction();
+		gone = get_rel_name(run->view) == NULL;
+		commit_transaction();
+		if (is_transient(e) || gone)
+		{
+			ereport(DEBUG1, (errmsg_internal("view %u not opened: %s",
+											 run->view, e->message)));
+			run->next_try = retry_time(&run->tries);
+			must_sync = must_sync || gone;
+		}
+		else
+			fail_run(run, e);
+		FreeErrorData(e);
+		return;
+	}
+	PG_END_TRY();
+
+	run->tries = 0;
+	run->next_try = 0;
+	run->next_expire = weir_now();
+	schedule_checkpoint(run);
+	row = weir_flow_row(run->flow);
+	if (row->failed_resumes >= run->resumes)
+		set_failed(run, row->error ? row->error : "unknown error");
+	else if (row->failed_resumes >= 0)
+	{
+		PG_TRY();
+		{
+			(void) weir_flow_record_failure(run->flow, 0, NULL, NULL);
+		}
+		PG_CATCH();
+		{
+			abort_and_report();
+		}
+		PG_END_TRY();
+	}
+	run->paused = run->wanted == WEIR_WANT_PAUSE;
+	set_status(run);
+	if (!run->failed && !run->paused)
+		join_cohort(run);
+}
+
+static void
+close_run(Run *run)
+{
+	leave_cohort(run);
+	if (run->flow)
+		weir_flow_close(run->flow);
+	run->flow = NULL;
+}
+
+/* The view is gone, or this generation of it: so is what memory has of it. */
+static void
+discard_run(Run *run)
+{
+	WeirViewShared *v = weir_shmem_view_generation(run->view, run->generation);
+
+	close_run(run);
+	if (v != NULL)
+	{
+		weir_shmem_view_set_status(v, WEIR_VIEW_STOPPED, NULL);
+		weir_state_discard(v);
+		weir_shmem_view_free(v);
+	}
+}
+
+static void
+free_run(Run *run)
+{
+	runs = list_delete_ptr(runs, run);
+	forget_skips(run);
+	if (run->skips)
+		pfree(run->skips);
+	pfree(run);
+}
+
+static Run *
+find_run(Oid view, int64 generation)
+{
+	ListCell *lc;
+
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->view == view && run->generation == generation)
+			return run;
+	}
+	return NULL;
+}
+
+
+/* ---------- checkpoints ---------- */
+
+/* Returns false if the run is not what it was: failed or closed. */
+static bool
+checkpoint_run(Run *run)
+{
+	WeirFlow *flow = run->flow;
+	WeirViewShared *v = flow->v;
+	uint32 wanted = pg_atomic_read_u32(&v->want_checkpoint);
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool ok = true;
+
+	if (weir_flow_dirty(flow) ||
+		flow->position != weir_flow_row(flow)->position)
+	{
+		PG_TRY();
+		{
+			in_user_code = true;
+			if (!weir_flow_checkpoint(flow, false))
+			{
+				/* another owner: its rows count, ours are forgotten */
+				ereport(LOG, (errmsg("continuous view %u has another owner",
+									 run->view)));
+				discard_run(run);
+				run->next_try = retry_time(&run->tries);
+				ok = false;
+			}
+			in_user_code = false;
+		}
+		PG_CATCH();
+		{
+			ErrorData *e;
+
+			in_user_code = false;
+			MemoryContextSwitchTo(cxt);
+			e = CopyErrorData();
+			FlushErrorState();
+			AbortCurrentTransaction();
+			MemoryContextSwitchTo(worker_cxt);
+			ok = false;
+			if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+			{
+				ereport(run->tries >= 5 ? LOG : DEBUG1,
+						(errcode(e->sqlerrcode),
+						 errmsg_internal("checkpoint of view %u failed: %s",
+										 run->view, e->message)));
+				run->next_try = retry_time(&run->tries);
+				run->next_checkpoint = run->next_try;
+			}
+			else
+				fail_run(run, e);
+			FreeErrorData(e);
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(worker_cxt);
+		if (!ok)
+			return false;
+		run->log_bytes = 0;
+		run->tries = 0;
+		run->next_try = 0;
+	}
+	schedule_checkpoint(run);
+	if (pg_atomic_read_u32(&v->done_checkpoint) != wanted)
+	{
+		pg_atomic_write_u32(&v->done_checkpoint, wanted);
+		ConditionVariableBroadcast(&v->progress_cv);
+	}
+	return true;
+}
+
+/*
+ * Rows of final windows are shown from memory until a checkpoint moves them to
+ * the heap; when memory gets scarce that must not wait.
+ */
+static bool
+needs_room(const Run *run)
+{
+	if (weir_state_memory_used() < (Size) weir_state_memory * 1024 / 10 * 6)
+		return false;
+	return weir_state_min_pane(run->flow->state) <=
+		   Max(weir_flow_final_before(run->flow), run->flow->closed_before);
+}
+
+static bool
+checkpoint_is_due(Run *run, TimestampTz now)
+{
+	WeirViewShared *v = run->flow->v;
+
+	if (now < run->next_try)
+		return false;
+	if (pg_atomic_read_u32(&v->want_checkpoint) !=
+		pg_atomic_read_u32(&v->done_checkpoint))
+		return true;
+	if (run->log_bytes >= CHECKPOINT_LOG)
+		return true;
+	if (now >= run->next_checkpoint)
+	{
+		if (weir_flow_dirty(run->flow))
+			return true;
+		schedule_checkpoint(run);
+	}
+	return needs_room(run);
+}
+
+static void
+expire_rows(Run *run, TimestampTz now)
+{
+	if (now < run->next_expire || !run->answering ||
+		run->flow->options->retention == PG_INT64_MAX)
+		return;
+	run->next_expire = now + RETENTION_EVERY;
+	PG_TRY();
+	{
+		weir_flow_expire(run->flow);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+}
+
+static Run *
+answering_run(Oid view)
+{
+	ListCell *lc;
+
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->view == view && run->answering)
+			return run;
+	}
+	return NULL;
+}
+
+static bool
+swap_flow(Run *run)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	volatile bool swapped = false;
+
+	PG_TRY();
+	{
+		in_user_code = true;
+		swapped = weir_flow_swap(run->flow);
+		in_user_code = false;
+	}
+	PG_CATCH();
+	{
+		ErrorData *e;
+
+		in_user_code = false;
+		MemoryContextSwitchTo(cxt);
+		e = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(worker_cxt);
+		if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+			run->next_try = retry_time(&run->tries);
+		else
+			fail_run(run, e);
+		FreeErrorData(e);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+	return swapped;
+}
+
+/* A rebuild that has caught up takes the place of what answers. */
+static void
+swap_run(Run *run)
+{
+	Run *old = answering_run(run->view);
+
+	if (old && old->flow && !old->failed &&
+		run->flow->position < old->flow->position)
+		return; /* nobody shall see time go back */
+	if (!checkpoint_run(run) || !swap_flow(run))
+		return;
+	run->tries = 0;
+	run->answering = true;
+	if (old)
+	{
+		discard_run(old);
+		free_run(old);
+	}
+	must_sync = true;
+}
+
+
+/* ---------- wishes ---------- */
+
+static int
+compare_oids(const ListCell *a, const ListCell *b)
+{
+	Oid x = lfirst_oid(a);
+	Oid y = lfirst_oid(b);
+
+	return (x > y) - (x < y);
+}
+
+/* Is the stream at this place of the sorted list this worker's? */
+static bool
+is_mine(List *sorted, Oid stream, int nworkers)
+{
+	ListCell *lc;
+	int i = 0;
+
+	foreach(lc, sorted)
+	{
+		if (lfirst_oid(lc) == stream)
+			return i % nworkers == my_index;
+		i++;
+	}
+	return false;
+}
+
+static void
+set_want_workers(int n)
+{
+	bool changed;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	changed = database->want_workers != n;
+	database->want_workers = n;
+	database->wants_look = false;
+	LWLockRelease(&weir_shared->directory_lock);
+	if (changed)
+		weir_shmem_wake_launcher();
+}
+
+static void
+list_run(const WeirWish *wish, int64 generation, bool answering)
+{
+	Run *run = find_run(wish->view, generation);
+
+	if (run == NULL)
+	{
+		run = MemoryContextAllocZero(worker_cxt, sizeof(Run));
+		run->view = wish->view;
+		run->stream = wish->stream;
+		run->generation = generation;
+		runs = lappend(runs, run);
+	}
+	run->answering = answering;
+	run->listed = true;
+	run->wanted = wish->wanted;
+	run->resumes = wish->resumes;
+}
+
+/* Which generations of the view shall be there. */
+static void
+list_view(const WeirWish *wish)
+{
+	WeirPositionRow row;
+	int64 answering = wish->generation;
+
+	if (weir_catalog_position_get(wish->view, -1, NULL, &row, NULL))
+		answering = row.generation;
+	if (answering > wish->generation)
+		elog(ERROR, "view %u has generation %lld, its wish says %lld",
+			 wish->view, (long long) answering, (long long) wish->generation);
+	list_run(wish, answering, true);
+	if (answering == wish->generation)
+		return;
+
+	/* rebuilds that a later REFRESH has overtaken */
+	for (int64 g = Max(answering + 1, wish->generation - 16);
+		 g < wish->generation; g++)
+		if (weir_catalog_position_get(wish->view, g, NULL, &row, NULL))
+			weir_catalog_forget_view(wish->view, g);
+	list_run(wish, wish->generation, false);
+}
+
+/* All of the wishes that concern us; in a transaction. */
+static void
+read_wishes(List **elsewhere)
+{
+	List *wishes = weir_catalog_wish_all();
+	List *sorted = NIL;
+	ListCell *lc;
+	int nworkers;
+
+	foreach(lc, wishes)
+	{
+		WeirWish *wish = lfirst(lc);
+
+		if (wish->wanted != WEIR_WANT_STOP)
+			sorted = list_append_unique_oid(sorted, wish->stream);
+	}
+	list_sort(sorted, compare_oids);
+	nworkers = Max(1, Min(weir_max_workers, list_length(sorted)));
+	if (my_index == 0)
+		set_want_workers(nworkers);
+	foreach(lc, wishes)
+	{
+		WeirWish *wish = lfirst(lc);
+
+		if (wish->wanted == WEIR_WANT_STOP)
+			continue;
+		if (is_mine(sorted, wish->stream, nworkers))
+			list_view(wish);
+		else
+			*elsewhere = lappend_oid(*elsewhere, wish->view);
+	}
+}
+
+/* Entries of views that are gone, left by a worker that died. */
+static void
+free_orphans(List *elsewhere)
+{
+	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
+	{
+		WeirViewShared *v = &weir_shared->views[i];
+
+		if (!v->in_use || v->db != MyDatabaseId || v->worker_pid == MyProcPid ||
+			find_run(v->view, v->generation) != NULL ||
+			list_member_oid(elsewhere, v->view))
+			continue;
+		weir_shmem_view_set_status(v, WEIR_VIEW_STOPPED, NULL);
+		weir_state_discard(v);
+		weir_shmem_view_free(v);
+	}
+}
+
+static void
+follow_wish(Run *run)
+{
+	if (run->failed)
+	{
+		bool again =
+			run->flow ? weir_flow_row(run->flow)->failed_resumes < run->resumes
+					  : true;
+
+		if (!again)
+			return;
+		/* read it all anew: what was repaired may be anything */
+		run->failed = false;
+		run->tries = 0;
+		run->next_try = 0;
+		close_run(run);
+		return; /* the main loop opens it */
+	}
+	if (run->flow == NULL)
+		return;
+	if (run->wanted == WEIR_WANT_PAUSE && !run->paused)
+	{
+		leave_cohort(run);
+		run->paused = true;
+		(void) checkpoint_run(run);
+		if (run->flow && !run->failed)
+			set_status(run);
+	}
+	else if (run->wanted == WEIR_WANT_RUN && run->paused)
+	{
+		run->paused = false;
+		set_status(run);
+		join_cohort(run);
+	}
+}
+
+/*
+ * Runs nobody wishes for: of a view that another worker has now, or of one that
+ * is gone or stopped, or of a generation that has been overtaken.
+ */
+static void
+retire_runs(List *elsewhere)
+{
+	List *gone = NIL;
+	ListCell *lc;
+
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->listed)
+			continue;
+		if (list_member_oid(elsewhere, run->view))
+		{
+			if (run->flow && !run->failed)
+				(void) checkpoint_run(run);
+			close_run(run);
+		}
+		else
+			discard_run(run);
+		gone = lappend(gone, run);
+	}
+	foreach(lc, gone)
+		free_run(lfirst(lc));
+	list_free(gone);
+	free_empty_cohorts();
+}
+
+static void
+sync_wishes(void)
+{
+	MemoryContext cxt = AllocSetContextCreate(worker_cxt, "weir wishes",
+											  ALLOCSET_DEFAULT_SIZES);
+	List *elsewhere = NIL;
+	ListCell *lc;
+	uint32 seen = pg_atomic_read_u32(&database->wishes);
+
+	must_sync = false;
+	PG_TRY();
+	{
+		start_transaction();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		foreach(lc, runs)
+			((Run *) lfirst(lc))->listed = false;
+		extension_gone = !OidIsValid(weir_catalog_schema());
+		if (!extension_gone)
+		{
+			MemoryContextSwitchTo(cxt);
+			read_wishes(&elsewhere);
+		}
+		else if (my_index == 0)
+			set_want_workers(0);
+		PopActiveSnapshot();
+		commit_transaction();
+		wishes_seen = seen;
+	}
+	PG_CATCH();
+	{
+		foreach(lc, runs)
+			((Run *) lfirst(lc))->listed = true;
+		must_sync = true;
+		next_tick = weir_now() + FIRST_RETRY;
+		abort_and_report();
+		MemoryContextDelete(cxt);
+		pg_usleep(FIRST_RETRY);
+		return;
+	}
+	PG_END_TRY();
+
+	retire_runs(elsewhere);
+	if (my_index == 0)
+		free_orphans(elsewhere);
+	foreach(lc, runs)
+		follow_wish(lfirst(lc));
+	free_empty_cohorts();
+	MemoryContextDelete(cxt);
+}
+
+
+/* ---------- a batch ---------- */
+
+typedef enum Step
+{
+	STEP_BEGIN,
+	STEP_SLICE,
+	STEP_PUBLISH
+} Step;
+
+typedef struct Batch
+{
+	Cohort *cohort;
+	Relation rel;
+	Snapshot snapshot;
+	MemoryContext cxt;
+	WeirTxn *txns;
+	TimestampTz *published; /* per txn */
+	int ntxns;
+	uint64 nrows;
+	uint64 nbytes;
+	List *runs; /* still in it */
+
+	/* where reading stands */
+	int txn; /* index of the one being read */
+	WeirChunkCursor *cursor;
+	int chunk_in_txn;
+	TimestampTz watermark; /* before txns[txn] */
+
+	/* the slice */
+	WeirSlice slice;
+	WeirSliceChunk chunks[SLICE_CHUNKS];
+	TimestampTz watermarks[SLICE_CHUNKS];
+	int txn_of[SLICE_CHUNKS];
+	int number_in_txn[SLICE_CHUNKS];
+	char *images[SLICE_CHUNKS];
+	Size lengths[SLICE_CHUNKS];
+	MemoryContext slice_cxt;
+} Batch;
+
+/*
+ * Decoders, kept from batch to batch while they fit.
+ */
+static struct
+{
+	MemoryContext cxt;
+	Oid stream;
+	TupleDesc desc;
+	Bitmapset *needed;
+	WeirChunkReader *readers[SLICE_CHUNKS];
+} decoders;
+
+static void
+prepare_decoders(Batch *b)
+{
+	Bitmapset *needed = NULL;
+	TupleDesc desc = RelationGetDescr(b->rel);
+	MemoryContext old;
+	ListCell *lc;
+
+	foreach(lc, b->runs)
+		needed = bms_add_members(
+			needed, ((Run *) lfirst(lc))->flow->plan->stream_columns);
+	if (needed == NULL)
+		needed = bms_make_singleton(1); /* none would mean all */
+	if (decoders.cxt != NULL && decoders.stream == b->cohort->stream &&
+		bms_equal(decoders.needed, needed) &&
+		equalTupleDescs(decoders.desc, desc))
+		return;
+
+	if (decoders.cxt != NULL)
+		MemoryContextDelete(decoders.cxt);
+	memset(&decoders, 0, sizeof(decoders));
+	decoders.cxt = AllocSetContextCreate(worker_cxt, "weir decoders",
+										 ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(decoders.cxt);
+	decoders.stream = b->cohort->stream;
+	decoders.desc = CreateTupleDescCopyConstr(desc);
+	decoders.needed = bms_copy(needed);
+	for (int i = 0; i < SLICE_CHUNKS; i++)
+		decoders.readers[i] =
+			weir_chunk_reader_create(decoders.desc, decoders.needed);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Take transactions from the reader: at least one if there is any, and all that
+ * share a number.  limit: not beyond this number.
+ */
+static void
+take_transactions(Batch *b, WeirNumber limit)
+{
+	Cohort *c = b->cohort;
+	bool careful = has_careful_run(c);
+	int space = 16;
+	WeirTxn txn;
+	TimestampTz published;
+
+	b->txns = palloc(space * sizeof(WeirTxn));
+	b->published = palloc(space * sizeof(TimestampTz));
+	while (weir_log_reader_peek(c->reader, &txn, &published))
+	{
+		if (txn.number > limit)
+			break;
+		if (b->ntxns > 0 && txn.number != b->txns[b->ntxns - 1].number &&
+			(careful || b->nrows >= BATCH_ROWS || b->nbytes >= BATCH_BYTES ||
+			 b->ntxns >= BATCH_TXNS))
+			break;
+		if (b->ntxns == space)
+		{
+			space *= 2;
+			b->txns = repalloc_huge(b->txns, space * sizeof(WeirTxn));
+			b->published =
+				repalloc_huge(b->published, space * sizeof(TimestampTz));
+		}
+		b->txns[b->ntxns] = txn;
+		b->published[b->ntxns++] = published;
+		b->nrows += txn.nrows;
+		b->nbytes += txn.nbytes;
+		weir_log_reader_advance(c->reader);
+	}
+}
+
+/* Read the next chunks into the slice; false: there are none. */
+static bool
+next_slice(Batch *b)
+{
+	MemoryContext old = MemoryContextSwitchTo(b->slice_cxt);
+	Size bytes = 0;
+	int n = 0;
+
+	MemoryContextReset(b->slice_cxt);
+	while (n < SLICE_CHUNKS && bytes < SLICE_BYTES && b->txn < b->ntxns)
+	{
+		WeirTxn *txn = &b->txns[b->txn];
+
+		if (b->cursor == NULL)
+		{
+			MemoryContextSwitchTo(b->cxt);
+			b->cursor = txn->nrows > 0
+							? weir_log_chunks_begin(b->rel, b->snapshot, txn)
+							: NULL;
+			MemoryContextSwitchTo(b->slice_cxt);
+			b->chunk_in_txn = 0;
+		}
+		if (b->cursor)
+			b->images[n] = weir_log_chunks_next(b->cursor, &b->lengths[n]);
+		if (b->cursor == NULL || b->images[n] == NULL)
+		{
+			if (b->cursor)
+				weir_log_chunks_end(b->cursor);
+			b->cursor = NULL;
+			b->watermark = Max(b->watermark, txn->watermark);
+			b->txn++;
+			continue;
+		}
+		weir_chunk_reader_open(decoders.readers[n], b->images[n],
+							   b->lengths[n]);
+		b->chunks[n].reader = decoders.readers[n];
+		b->chunks[n].number = txn->number;
+		b->chunks[n].watermark = b->watermark;
+		b->chunks[n].arrival = txn->arrival;
+		b->watermarks[n] = b->watermark;
+		b->txn_of[n] = b->txn;
+		b->number_in_txn[n] = b->chunk_in_txn++;
+		bytes += b->lengths[n];
+		n++;
+	}
+	b->slice.stream = b->cohort->stream;
+	b->slice.nchunks = n;
+	b->slice.chunks = b->chunks;
+	MemoryContextSwitchTo(old);
+	return n > 0;
+}
+
+/* What the slice holds of the rows a view has given up on. */
+static void
+set_skips(Batch *b, Run *run)
+{
+	b->slice.nskip = 0;
+	if (run->nskips == 0)
+		return;
+	b->slice.skip =
+		MemoryContextAlloc(b->slice_cxt, run->nskips * sizeof(*b->slice.skip));
+	for (int i = 0; i < run->nskips; i++)
+	{
+		for (int n = 0; n < b->slice.nchunks; n++)
+		{
+			if (!FullTransactionIdEquals(b->txns[b->txn_of[n]].xid,
+										 run->skips[i].xid) ||
+				b->number_in_txn[n] != run->skips[i].chunk)
+				continue;
+			b->slice.skip[b->slice.nskip].chunk = n;
+			b->slice.skip[b->slice.nskip++].row = run->skips[i].row;
+		}
+	}
+}
+
+static void
+do_step(Batch *b, Run *run, Step step)
+{
+	WeirFlow *flow = run->flow;
+
+	switch (step)
+	{
+		case STEP_BEGIN:
+			weir_flow_begin(flow);
+			flow->one_by_one = run->careful != WEIR_NO_NUMBER;
+			flow->batch_events = b->nrows;
+			break;
+		case STEP_SLICE:
+			set_skips(b, run);
+			weir_stream_set_slice(&b->slice);
+			weir_flow_slice(flow, &b->slice.at_chunk, b->watermarks);
+			weir_stream_set_slice(NULL);
+			break;
+		case STEP_PUBLISH:
+			for (int i = 0; i < run->nskips; i++)
+				weir_flow_add_error(flow, run->skips[i].json,
+									run->skips[i].sqlstate,
+									run->skips[i].message);
+			weir_flow_publish(flow, b->txns[b->ntxns - 1].number, b->watermark);
+			break;
+	}
+}
+
+/* One step of one view.  Returns the error, palloc'd in the batch's memory. */
+static ErrorData *
+try_step(Batch *b, Run *run, Step step)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		in_user_code = true;
+		do_step(b, run, step);
+		in_user_code = false;
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		in_user_code = false;
+		weir_stream_set_slice(NULL);
+		MemoryContextSwitchTo(b->cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* The event at which a row by row run stopped, as JSON; NULL: cannot be. */
+static char *
+event_json(Batch *b, Run *run)
+{
+	int n = b->slice.at_chunk;
+	int row = b->slice.at_row;
+	TupleDesc desc = decoders.desc;
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char *volatile json = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		WeirChunkReader *r = weir_chunk_reader_create(desc, NULL);
+		Datum *values = palloc0(desc->natts * sizeof(Datum));
+		bool *nulls = palloc0(desc->natts * sizeof(bool));
+		TupleDesc row_desc = CreateTupleDescCopy(desc);
+		WeirSecure secure;
+		Datum tuple;
+
+		weir_chunk_reader_open(r, b->images[n], b->lengths[n]);
+		for (int i = 0; i < desc->natts; i++)
+		{
+			nulls[i] = r->values[i] == NULL ||
+					   (r->nulls[i] != NULL && r->nulls[i][row]);
+			if (!nulls[i])
+				values[i] = r->values[i][row];
+		}
+		weir_secure_enter(&secure, run->flow->plan->owner,
+						  run->flow->options->settings);
+		row_desc->tdtypeid = RECORDOID;
+		row_desc->tdtypmod = -1;
+		assign_record_type_typmod(row_desc);
+		tuple = heap_copy_tuple_as_datum(
+			heap_form_tuple(row_desc, values, nulls), row_desc);
+		json = TextDatumGetCString(DirectFunctionCall1(row_to_json, tuple));
+		weir_secure_leave(&secure);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		json = NULL;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return json;
+}
+
+static void
+remember_skip(Batch *b, Run *run, const ErrorData *e)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker_cxt);
+	char *json = event_json(b, run);
+	int n = b->slice.at_chunk;
+	SkippedRow *skip;
+
+	if (run->skips == NULL)
+		run->skips = palloc(16 * sizeof(SkippedRow));
+	else if (run->nskips >= 16 && (run->nskips & (run->nskips - 1)) == 0)
+		run->skips =
+			repalloc_huge(run->skips, run->nskips * 2 * sizeof(SkippedRow));
+	skip = &run->skips[run->nskips++];
+	skip->xid = b->txns[b->txn_of[n]].xid;
+	skip->chunk = b->number_in_txn[n];
+	skip->row = b->slice.at_row;
+	skip->json = json;
+	skip->sqlstate = sqlstate_of(e);
+	skip->message = pstrdup(e->message);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+forget_skips(Run *run)
+{
+	for (int i = 0; i < run->nskips; i++)
+	{
+		if (run->skips[i].json)
+			pfree(run->skips[i].json);
+		pfree(run->skips[i].sqlstate);
+		pfree(run->skips[i].message);
+	}
+	run->nskips = 0;
+}
+
+static void
+note_failure(Run *run, const ErrorData *e)
+{
+	MemoryContext old = MemoryContextSwitchTo(failure_cxt);
+	Failure *f = palloc(sizeof(Failure));
+
+	f->run = run;
+	f->error = palloc0(sizeof(ErrorData));
+	f->error->sqlerrcode = e->sqlerrcode;
+	f->error->message = pstrdup(e->message ? e->message : "unknown error");
+	failures = lappend(failures, f);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * A step has failed: the view leaves the batch.
+ */
+static void
+drop_run(Batch *b, Run *run, Step step, ErrorData *e)
+{
+	WeirFlow *flow = run->flow;
+	bool event = step == STEP_SLICE && !is_transient(e);
+
+	b->runs = list_delete_ptr(list_copy(b->runs), run);
+	if (is_transient(e) &&
+		!(step == STEP_PUBLISH && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY))
+	{
+		ereport(run->tries >= 5 ? LOG : DEBUG1,
+				(errcode(e->sqlerrcode),
+				 errmsg_internal("batch of view %u failed: %s", run->view,
+								 e->message)));
+		weir_flow_discard(flow);
+		put_out(run, retry_time(&run->tries));
+		return;
+	}
+	if (event && run->careful == WEIR_NO_NUMBER)
+	{
+		/* which event is it? */
+		weir_flow_discard(flow);
+		run->careful = b->txns[b->ntxns - 1].number;
+		put_out(run, 0);
+		return;
+	}
+	if (event && flow->options->on_error == WEIR_ON_ERROR_SKIP)
+	{
+		remember_skip(b, run, e);
+		weir_flow_discard(flow);
+		put_out(run, 0);
+		return;
+	}
+	if (event)
+	{
+		char *json = event_json(b, run);
+
+		weir_flow_discard(flow);
+		weir_flow_add_error(flow, json, sqlstate_of(e), e->message);
+	}
+	else
+		weir_flow_discard(flow);
+	leave_cohort(run);
+	note_failure(run, e);
+}
+
+/* One step of all views still in the batch. */
+static void
+step_runs(Batch *b, Step step)
+{
+	ListCell *lc;
+	List *todo = b->runs;
+
+	foreach(lc, todo)
+	{
+		Run *run = lfirst(lc);
+		ErrorData *e;
+
+		e = try_step(b, run, step);
+		if (e != NULL)
+			drop_run(b, run, step, e);
+	}
+}
+
+/* The views of the cohort that go through the batch are through. */
+static void
+note_visible(Batch *b, Run *run, TimestampTz now, int64 busy_us)
+{
+	WeirViewShared *v = run->flow->v;
+
+	for (int i = 0; i < b->ntxns; i++)
+	{
+		int64 us = now - b->published[i];
+
+		if (b->published[i] == 0)
+			continue;
+		us = us < 1 ? 0 : pg_leftmost_one_pos64(us) + 1;
+		pg_atomic_fetch_add_u32(
+			&v->visible_hist[Min(us, lengthof(v->visible_hist) - 1)], 1);
+	}
+	pg_atomic_write_u64(&v->batch_us, busy_us);
+	pg_atomic_write_u64(&v->build_done,
+						pg_atomic_read_u64(&v->build_done) + b->nbytes);
+	run->log_bytes += b->nbytes;
+	run->tries = 0;
+	if (run->nskips > 0)
+		forget_skips(run);
+	if (run->careful != WEIR_NO_NUMBER && run->flow->position >= run->careful)
+		run->careful = WEIR_NO_NUMBER;
+}
+
+/* Idleness counts from events and heartbeats, not from its own records. */
+static void
+note_commit(Stream *s, TimestampTz watermark, TimestampTz now, bool events)
+{
+	if (!events && s->commit_watermark != WEIR_NO_TIME &&
+		watermark <= s->commit_watermark + (now - s->commit_at))
+		return;
+	s->commit_at = now;
+	s->commit_watermark = watermark;
+}
+
+/* Fold and publish the transactions taken. */
+static void
+fold_batch(Batch *b)
+{
+	Cohort *c = b->cohort;
+	TimestampTz start = weir_now();
+	TimestampTz now;
+	ListCell *lc;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	b->snapshot = GetActiveSnapshot();
+	b->runs = list_copy(c->runs);
+	step_runs(b, STEP_BEGIN);
+	prepare_decoders(b);
+	while (b->runs != NIL && next_slice(b))
+	{
+		CHECK_FOR_INTERRUPTS();
+		step_runs(b, STEP_SLICE);
+	}
+	if (b->runs == NIL)
+	{
+		PopActiveSnapshot();
+		return;
+	}
+	weir_debug_point("batch-folded");
+	step_runs(b, STEP_PUBLISH);
+	PopActiveSnapshot();
+
+	/* these are where the reader is; the others have left */
+	c->position = b->txns[b->ntxns - 1].number;
+	c->watermark = b->watermark;
+	now = weir_now();
+	foreach(lc, b->runs)
+		note_visible(b, lfirst(lc), now, now - start);
+	note_commit(find_stream(c->stream), c->watermark, now, b->nrows > 0);
+}
+
+/*
+ * Nothing to take: everything below the horizon is consumed.  Positions must
+ * say so where somebody may wait for it.
+ */
+static void
+move_position(Cohort *c, WeirPosition reached)
+{
+	ListCell *lc;
+
+	if (reached <= c->position)
+		return;
+	foreach(lc, c->runs)
+		weir_flow_publish(((Run *) lfirst(lc))->flow, reached, c->watermark);
+	c->position = reached;
+}
+
+/* What a view of the stream must have reached to have all that is committed. */
+static WeirNumber
+committed_number(Oid stream)
+{
+	WeirStreamShared *s = weir_shmem_stream(stream, false);
+	WeirNumber result;
+
+	LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
+	result = weir_shared->boot_number;
+	if (s != NULL)
+		result = Max(result, s->last_published);
+	LWLockRelease(&weir_shared->order_lock);
+	return result;
+}
+
+static void
+reached_end(Cohort *c)
+{
+	Stream *s = find_stream(c->stream);
+	ListCell *lc;
+
+	if (s->commit_watermark == WEIR_NO_TIME)
+		s->commit_watermark = c->watermark;
+
+	foreach(lc, c->runs)
+	{
+		Run *run = lfirst(lc);
+
+		if (!weir_flow_row(run->flow)->built)
+		{
+			weir_flow_set_built(run->flow);
+			run->next_checkpoint = weir_now(); /* let it be durable soon */
+		}
+		set_status(run);
+	}
+}
+
+static void
+report_activity(Cohort *c)
+{
+	Run *run = linitial(c->runs);
+	StringInfoData s;
+
+	initStringInfo(&s);
+	appendStringInfo(&s, "maintaining %d continuous view%s of stream %s: %s",
+					 list_length(c->runs), list_length(c->runs) == 1 ? "" : "s",
+					 get_rel_name(c->stream), get_rel_name(run->view));
+	pgstat_report_activity(STATE_RUNNING, s.data);
+}
+
+/*
+ * The next transactions of the cohort; true if there were any.  The cohort may
+ * have lost runs afterwards, never its place.
+ */
+static bool
+do_batch(Cohort *c)
+{
+	Batch *b;
+	Cohort *leader = leader_of(c->stream);
+	bool leads =
+		leader == NULL || leader == c || leader->position < c->position;
+	WeirNumber limit = leads ? PG_UINT64_MAX : leader->position;
+	WeirNumber reached;
+	bool any;
+
+	start_transaction();
+	b = palloc0(sizeof(Batch));
+	b->cohort = c;
+	b->cxt = CurrentMemoryContext;
+	b->slice_cxt =
+		AllocSetContextCreate(b->cxt, "weir slice", ALLOCSET_DEFAULT_SIZES);
+	b->watermark = c->watermark;
+	b->rel = open_stream(c->stream);
+	report_activity(c);
+	(void) weir_log_reader_poll(c->reader, b->rel);
+	take_transactions(b, limit);
+	any = b->ntxns > 0;
+	if (any)
+	{
+		bool last_is_new = b->published[b->ntxns - 1] != 0;
+		WeirTxn next;
+
+		fold_batch(b);
+		if (last_is_new || !weir_log_reader_peek(c->reader, &next, NULL))
+			reached_end(c);
+	}
+	else
+	{
+		reached = weir_log_reader_done_before(c->reader) - 1;
+		if (!leads || c->position < committed_number(c->stream))
+			move_position(c, Min(reached, limit));
+		if (c->position >= Min(committed_number(c->stream), limit))
+			reached_end(c);
+	}
+	relation_close(b->rel, NoLock);
+	commit_transaction();
+	return any;
+}
+
+/*
+ * After an error of the cohort as a whole.  Its reader may have given
+ * transactions that were not consumed; views that had published already go on
+ * alone.
+ */
+static void
+reset_cohort(Cohort *c)
+{
+	ListCell *lc;
+	List *members = list_copy(c->runs);
+
+	weir_log_reader_free(c->reader);
+	c->reader = weir_log_reader_create(c->stream, c->position, worker_cxt);
+	foreach(lc, members)
+	{
+		Run *run = lfirst(lc);
+
+		weir_flow_discard(run->flow);
+		if (run->flow->position != c->position)
+			put_out(run, 0);
+	}
+	list_free(members);
+	c->next_try = retry_time(&c->tries);
+}
+
+static bool
+run_batch(Cohort *c)
+{
+	volatile bool any = false;
+	ListCell *lc;
+
+	PG_TRY();
+	{
+		any = do_batch(c);
+		c->tries = 0;
+		c->next_try = 0;
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE && c->tries < 5)
+		{
+			FlushErrorState();
+			AbortCurrentTransaction();
+			MemoryContextSwitchTo(worker_cxt);
+		}
+		else
+			abort_and_report();
+		reset_cohort(c);
+		any = false;
+	}
+	PG_END_TRY();
+	pg_atomic_fetch_add_u64(&me->batches, 1);
+
+	foreach(lc, failures)
+	{
+		Failure *f = lfirst(lc);
+
+		fail_run(f->run, f->error);
+	}
+	failures = NIL;
+	MemoryContextReset(failure_cxt);
+	return any;
+}
+
+
+/* ---------- once a second ---------- */
+
+/* Does W = target make a window of this stream final? */
+static bool
+would_close(Oid stream, TimestampTz target)
+{
+	ListCell *lc;
+
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+		WeirFlow *flow = run->flow;
+		int64 end;
+
+		if (run->stream != stream || run->cohort == NULL ||
+			flow->plan->window.kind == WEIR_WINDOW_NONE ||
+			target <= flow->watermark)
+			continue;
+		end = weir_state_min_pane(flow->state);
+		if (end != PG_INT64_MAX && end > flow->closed_before &&
+			weir_window_is_final(end, flow->options->allowed_lateness, target))
+			return true;
+	}
+	return false;
+}
+
+static void
+advance_idle(Stream *s, TimestampTz now)
+{
+	TimestampTz target;
+	Relation rel;
+
+	if (s->idle_timeout == 0 || s->commit_watermark == WEIR_NO_TIME ||
+		TIMESTAMP_IS_NOEND(s->commit_watermark) ||
+		now - s->commit_at < s->idle_timeout)
+		return;
+	target = s->commit_watermark + (now - s->commit_at);
+	if (!would_close(s->oid, target))
+		return;
+
+	start_transaction();
+	if (!ConditionalLockRelationOid(s->oid, ShareLock))
+	{
+		/* somebody is writing: that is not idleness */
+		commit_transaction();
+		s->commit_at = now;
+		return;
+	}
+	UnlockRelationOid(s->oid, ShareLock);
+	rel = try_relation_open(s->oid, RowExclusiveLock);
+	if (rel != NULL)
+	{
+		weir_stream_heartbeat(rel, target, WEIR_RECORD_IDLE);
+		relation_close(rel, NoLock);
+	}
+	commit_transaction();
+}
+
+/* What all views of the stream have consumed durably. */
+static WeirPosition
+durable_position(Oid stream)
+{
+	WeirPosition result = PG_UINT64_MAX;
+	ListCell *lc;
+
+	foreach(lc, weir_catalog_views_of_stream(stream))
+	{
+		Oid view = lfirst_oid(lc);
+		WeirWish wish;
+		WeirPositionRow row;
+
+		if (!weir_catalog_wish_get(view, &wish) ||
+			wish.wanted == WEIR_WANT_STOP)
+			continue;
+		if (!weir_catalog_position_get(view, -1, NULL, &row, NULL))
+			return WEIR_NO_NUMBER;
+		result = Min(result, row.position);
+		if (row.generation == wish.generation)
+			continue;
+		if (!weir_catalog_position_get(view, wish.generation, NULL, &row, NULL))
+			return WEIR_NO_NUMBER;
+		result = Min(result, row.position);
+	}
+	return result;
+}
+
+/* Let go of events by the stream's options; a transaction of its own. */
+static void
+trim_stream(Oid stream)
+{
+	Relation rel;
+	WeirStreamOptions options;
+	WeirPosition up_to;
+
+	start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rel = ConditionalLockRelationOid(stream, RowExclusiveLock)
+			  ? try_relation_open(stream, NoLock)
+			  : NULL;
+	if (rel != NULL && weir_catalog_is_stream(rel))
+	{
+		options = *weir_catalog_stream_options(rel);
+		up_to = durable_position(stream);
+		if (up_to != WEIR_NO_NUMBER && options.retention != PG_INT64_MAX)
+			(void) weir_log_trim(rel, up_to, weir_now() - options.retention, 0);
+		if (up_to != WEIR_NO_NUMBER && options.retention_size != PG_INT64_MAX)
+		{
+			CommandCounterIncrement();
+			(void) weir_log_trim(rel, up_to, DT_NOEND, options.retention_size);
+		}
+	}
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	PopActiveSnapshot();
+	commit_transaction();
+}
+
+/* Streams that keep less than all: worker 0 looks after those of the database. */
+static List *
+streams_with_retention(void)
+{
+	List *result = NIL;
+	Oid am;
+	Relation rel;
+	TableScanDesc scan;
+	HeapTuple tuple;
+
+	start_transaction();
+	am = weir_catalog_stream_am();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rel = table_open(RelationRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (OidIsValid(am) &&
+		   (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+
+		if (form->relam != am || form->relkind != RELKIND_RELATION ||
+			heap_attisnull(tuple, Anum_pg_class_reloptions, NULL))
+			continue;
+		MemoryContextSwitchTo(worker_cxt);
+		result = lappend_oid(result, form->oid);
+		MemoryContextSwitchTo(TopTransactionContext);
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	PopActiveSnapshot();
+	commit_transaction();
+	return result;
+}
+
+static void
+retention(void)
+{
+	List *list = streams_with_retention();
+	ListCell *lc;
+
+	foreach(lc, list)
+		trim_stream(lfirst_oid(lc));
+	list_free(list);
+}
+
+static void
+adopt_prepared(void)
+{
+	if (weir_shared->nprepared == 0)
+		return;
+	start_transaction();
+	weir_stream_adopt_prepared();
+	commit_transaction();
+}
+
+static void
+tick(TimestampTz now)
+{
+	ListCell *lc;
+
+	PG_TRY();
+	{
+		if (my_index == 0)
+			adopt_prepared();
+		foreach(lc, streams)
+			advance_idle(lfirst(lc), now);
+		if (my_index == 0 && now >= next_retention)
+		{
+			next_retention = now + RETENTION_EVERY;
+			retention();
+		}
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+}
+
+
+/* ---------- the main loop ---------- */
+
+static void
+open_runs(TimestampTz now)
+{
+	List *todo = list_copy(runs);
+	ListCell *lc;
+
+	foreach(lc, todo)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->flow == NULL && !run->failed && run->next_try <= now)
+			open_run(run);
+	}
+	list_free(todo);
+}
+
+/* True if any cohort had something to do. */
+static bool
+run_cohorts(TimestampTz now)
+{
+	List *todo = list_copy(cohorts);
+	ListCell *lc;
+	bool busy = false;
+
+	foreach(lc, todo)
+	{
+		Cohort *c = lfirst(lc);
+		Cohort *leader;
+
+		if (c->runs == NIL || c->next_try > now)
+			continue;
+		leader = leader_of(c->stream);
+		if (weir_log_reader_pending(c->reader) ||
+			c->position < committed_number(c->stream) ||
+			(leader != NULL && leader->position > c->position))
+			busy = run_batch(c) || busy;
+	}
+	list_free(todo);
+	merge_cohorts();
+	return busy;
+}
+
+static void
+run_checkpoints(TimestampTz now)
+{
+	List *todo = list_copy(runs);
+	ListCell *lc;
+
+	foreach(lc, todo)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->flow == NULL || run->failed)
+			continue;
+		if (!run->answering && !run->paused && run->next_try <= now &&
+			weir_flow_row(run->flow)->built)
+		{
+			swap_run(run); /* frees the one it replaces */
+			break;
+		}
+		if (!checkpoint_is_due(run, now))
+			continue;
+		if (checkpoint_run(run))
+			expire_rows(run, now);
+	}
+	list_free(todo);
+	free_empty_cohorts();
+}
+
+/* How long nothing will be to do, in ms. */
+static long
+idle_time(TimestampTz now)
+{
+	TimestampTz next = now + 10 * USECS_PER_SEC;
+	bool ticks = weir_shared->nprepared > 0;
+	ListCell *lc;
+
+	foreach(lc, streams)
+		if (((Stream *) lfirst(lc))->idle_timeout > 0)
+			ticks = true;
+	if (ticks || my_index == 0)
+		next = Min(next, Max(next_tick, now));
+	foreach(lc, cohorts)
+	{
+		Cohort *c = lfirst(lc);
+
+		if (c->next_try != 0)
+			next = Min(next, c->next_try);
+	}
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->failed)
+			continue;
+		if (run->next_try != 0)
+			next = Min(next, run->next_try);
+		if (run->flow != NULL)
+			next = Min(next, run->next_checkpoint);
+	}
+	return Max((next - now) / 1000, 0) + 1;
+}
+
+static void
+iterate(void)
+{
+	TimestampTz start = weir_now();
+	TimestampTz end;
+
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		must_sync = true;
+	}
+	ProcessCatchupInterrupt();
+	CHECK_FOR_INTERRUPTS();
+	if (must_sync || pg_atomic_read_u32(&database->wishes) != wishes_seen)
+		sync_wishes();
+	if (extension_gone)
+		return;
+	open_runs(start);
+	if (!run_cohorts(start))
+	{
+		run_checkpoints(weir_now());
+		if (weir_now() >= next_tick)
+		{
+			tick(weir_now());
+			next_tick = weir_now() + TICK;
+		}
+		end = weir_now();
+		pg_atomic_fetch_add_u64(&me->busy_us, end - start);
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch,
+						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 idle_time(end), PG_WAIT_EXTENSION);
+		pg_atomic_fetch_add_u64(&me->idle_us, weir_now() - end);
+		return;
+	}
+	run_checkpoints(weir_now());
+	pg_atomic_fetch_add_u64(&me->busy_us, weir_now() - start);
+}
+
+/* A last checkpoint, so that the next start need not replay. */
+static void
+finish(void)
+{
+	List *todo = list_copy(runs);
+	ListCell *lc;
+
+	QueryCancelPending = false;
+	foreach(lc, todo)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->flow == NULL)
+			continue;
+		if (!extension_gone)
+		{
+			if (!run->failed)
+				(void) checkpoint_run(run);
+			close_run(run);
+		}
+		else
+			discard_run(run);
+	}
+	free_empty_cohorts();
+}
+
+/* A worker that its database no longer needs. */
+static bool
+is_superfluous(void)
+{
+	bool result;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	result = database->db != MyDatabaseId ||
+			 (!database->wants_look && database->want_workers <= my_index);
+	LWLockRelease(&weir_shared->directory_lock);
+	return result || extension_gone;
+}
+
+void
+weir_worker_main(Datum arg)
+{
+	Oid db;
+
+	my_index = DatumGetInt32(arg);
+	memcpy(&db, MyBgworkerEntry->bgw_extra, sizeof(db));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, handle_sigterm);
+	BackgroundWorkerUnblockSignals();
+	if (!enter(db))
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
+	set_settings();
+	weir_stream_in_worker = true;
+	worker_cxt = AllocSetContextCreate(TopMemoryContext, "weir worker",
+									   ALLOCSET_DEFAULT_SIZES);
+	failure_cxt = AllocSetContextCreate(worker_cxt, "weir failures",
+										ALLOCSET_SMALL_SIZES);
+	MemoryContextSwitchTo(worker_cxt);
+	next_retention = weir_now() + TICK;
+
+	while (!ShutdownRequestPending && !(must_sync ? false : is_superfluous()))
+	{
+		ResetLatch(MyLatch);
+		PG_TRY();
+		{
+			iterate();
+		}
+		PG_CATCH();
+		{
+			abort_and_report();
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(worker_cxt);
+		pgstat_report_stat(false);
+	}
+	finish();
+	proc_exit(0);
+}
