@@ -256,3 +256,117 @@ CREATE VIEW weir.errors WITH (security_barrier) AS
 COMMENT ON VIEW weir.errors IS
 	'events given up by views with on_error = skip, and errors that stopped a view';
 GRANT SELECT ON weir.errors TO PUBLIC;
+
+/* ---- windows: src/window.c ---- */
+
+/*
+ * The scalars behind the window functions.  Sizes are of fixed length and
+ * microseconds are added, so these depend on no setting.
+ */
+CREATE FUNCTION weir.tumble_start(ts pg_catalog.timestamptz,
+	size pg_catalog.interval, origin pg_catalog.timestamptz)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_tumble_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.tumble_end(ts pg_catalog.timestamptz,
+	size pg_catalog.interval, origin pg_catalog.timestamptz)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_tumble_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.tumble_start(ts pg_catalog.timestamp,
+	size pg_catalog.interval, origin pg_catalog.timestamp)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_tumble_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.tumble_end(ts pg_catalog.timestamp,
+	size pg_catalog.interval, origin pg_catalog.timestamp)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_tumble_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+/*
+ * In the extension's schema, because they stand in FROM of everybody's
+ * queries.  The planner inlines them: set-returning, not strict, one SELECT.
+ */
+CREATE FUNCTION tumble(ts pg_catalog.timestamptz, size pg_catalog.interval,
+	origin pg_catalog.timestamptz
+		DEFAULT '1970-01-01 00:00:00+00'::pg_catalog.timestamptz,
+	OUT window_start pg_catalog.timestamptz,
+	OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.tumble_start(ts, size, origin),
+			weir.tumble_end(ts, size, origin);
+	END;
+COMMENT ON FUNCTION tumble(pg_catalog.timestamptz, pg_catalog.interval,
+	pg_catalog.timestamptz) IS
+	'the window of fixed size that a time falls into';
+
+CREATE FUNCTION tumble(ts pg_catalog.timestamp, size pg_catalog.interval,
+	origin pg_catalog.timestamp
+		DEFAULT '1970-01-01 00:00:00'::pg_catalog.timestamp,
+	OUT window_start pg_catalog.timestamp,
+	OUT window_end pg_catalog.timestamp)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.tumble_start(ts, size, origin),
+			weir.tumble_end(ts, size, origin);
+	END;
+COMMENT ON FUNCTION tumble(pg_catalog.timestamp, pg_catalog.interval,
+	pg_catalog.timestamp) IS
+	'the window of fixed size that a time falls into';
+
+/* refuses: a date would become a timestamptz silently */
+CREATE FUNCTION tumble(ts pg_catalog.date, size pg_catalog.interval,
+	origin pg_catalog.timestamptz DEFAULT NULL,
+	OUT window_start pg_catalog.timestamptz,
+	OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_tumble_date'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION tumble(pg_catalog.date, pg_catalog.interval,
+	pg_catalog.timestamptz) IS
+	'not supported: cast the date to timestamp or timestamptz';
+
+/* ---- aggregates: src/first_last.c ---- */
+
+CREATE FUNCTION weir.first_accum(pg_catalog.bytea, anyelement,
+	pg_catalog.timestamptz)
+	RETURNS pg_catalog.bytea
+	AS 'MODULE_PATHNAME', 'weir_first_accum'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION weir.last_accum(pg_catalog.bytea, anyelement,
+	pg_catalog.timestamptz)
+	RETURNS pg_catalog.bytea
+	AS 'MODULE_PATHNAME', 'weir_last_accum'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION weir.first_last_final(pg_catalog.bytea, anyelement,
+	pg_catalog.timestamptz)
+	RETURNS anyelement
+	AS 'MODULE_PATHNAME', 'weir_first_last_final'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
+/* whoever makes aggregates of his own from these could forge their states */
+REVOKE ALL ON FUNCTION weir.first_accum(pg_catalog.bytea, anyelement,
+	pg_catalog.timestamptz), weir.last_accum(pg_catalog.bytea, anyelement,
+	pg_catalog.timestamptz), weir.first_last_final(pg_catalog.bytea,
+	anyelement, pg_catalog.timestamptz) FROM PUBLIC;
+
+CREATE AGGREGATE weir.first(value anyelement, at pg_catalog.timestamptz) (
+	SFUNC = weir.first_accum,
+	STYPE = pg_catalog.bytea,
+	FINALFUNC = weir.first_last_final,
+	FINALFUNC_EXTRA
+);
+COMMENT ON AGGREGATE weir.first(anyelement, pg_catalog.timestamptz) IS
+	'value of the earliest row; of equal times, of the one that came first';
+
+CREATE AGGREGATE weir.last(value anyelement, at pg_catalog.timestamptz) (
+	SFUNC = weir.last_accum,
+	STYPE = pg_catalog.bytea,
+	FINALFUNC = weir.first_last_final,
+	FINALFUNC_EXTRA
+);
+COMMENT ON AGGREGATE weir.last(anyelement, pg_catalog.timestamptz) IS
+	'value of the latest row; of equal times, of the one that came last';

@@ -334,6 +334,17 @@ commit_transaction(void)
 	MemoryContextSwitchTo(worker_cxt);
 }
 
+/* Append to a list that outlives the transaction. */
+static List *
+keep(List *list, void *item)
+{
+	MemoryContext old = MemoryContextSwitchTo(worker_cxt);
+
+	list = lappend(list, item);
+	MemoryContextSwitchTo(old);
+	return list;
+}
+
 static Stream *
 find_stream(Oid oid)
 {
@@ -350,7 +361,7 @@ find_stream(Oid oid)
 	s->oid = oid;
 	s->commit_at = weir_now();
 	s->commit_watermark = WEIR_NO_TIME;
-	streams = lappend(streams, s);
+	streams = keep(streams, s);
 	return s;
 }
 
@@ -439,7 +450,7 @@ make_cohort(Oid stream, WeirPosition position, TimestampTz watermark)
 	c->position = position;
 	c->watermark = watermark;
 	c->reader = weir_log_reader_create(stream, position, worker_cxt);
-	cohorts = lappend(cohorts, c);
+	cohorts = keep(cohorts, c);
 	return c;
 }
 
@@ -508,7 +519,7 @@ join_cohort(Run *run)
 	}
 	if (c == NULL)
 		c = make_cohort(run->stream, flow->position, flow->watermark);
-	c->runs = lappend(c->runs, run);
+	c->runs = keep(c->runs, run);
 	run->cohort = c;
 }
 
@@ -519,7 +530,7 @@ put_out(Run *run, TimestampTz next_try)
 	leave_cohort(run);
 	run->cohort =
 		make_cohort(run->stream, run->flow->position, run->flow->watermark);
-	run->cohort->runs = lappend(NIL, run);
+	run->cohort->runs = keep(NIL, run);
 	run->cohort->next_try = next_try;
 }
 
@@ -1020,7 +1031,7 @@ list_run(const WeirWish *wish, int64 generation, bool answering)
 		run->view = wish->view;
 		run->stream = wish->stream;
 		run->generation = generation;
-		runs = lappend(runs, run);
+		runs = keep(runs, run);
 	}
 	run->answering = answering;
 	run->listed = true;
