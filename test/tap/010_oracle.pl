@@ -9,12 +9,15 @@
 use strict;
 use warnings;
 
+use lib 'test/tap';
+
 use Fcntl qw(:flock SEEK_SET);
 use File::Temp qw(tempdir);
 use POSIX qw(:sys_wait_h _exit);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirTest;
 use Time::HiRes qw(usleep time);
 
 my $seed   = $ENV{WEIR_SEED}   // int(rand(1_000_000_000));
@@ -252,8 +255,8 @@ while ($count < $kills || !$done)
 		}
 		elsif ($r < 0.9)
 		{
-			$node->kill9;
-			$node->start;
+			weir_kill9($node);
+			weir_start($node);
 			$injected{server}++;
 			$count++;
 		}

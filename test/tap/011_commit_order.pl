@@ -4,9 +4,12 @@
 use strict;
 use warnings;
 
+use lib 'test/tap';
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirTest;
 
 my $node = PostgreSQL::Test::Cluster->new('order');
 $node->init;
@@ -64,9 +67,9 @@ for my $how ('fast', 'immediate', 'kill')
 	$node->safe_psql('postgres',
 		"INSERT INTO s VALUES (0, '2026-01-01 00:01:10Z')");
 	my $before = counted("before $how");
-	if ($how eq 'kill') { $node->kill9 }
+	if ($how eq 'kill') { weir_kill9($node) }
 	else { $node->stop($how) }
-	$node->start;
+	weir_start($node);
 	is(counted("after $how"), $before, "$how: the prepared one still waits");
 	$node->safe_psql('postgres', "COMMIT PREPARED 'p$how'");
 	my ($n, $total) = split /\|/, $before;

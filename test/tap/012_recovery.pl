@@ -3,9 +3,12 @@
 use strict;
 use warnings;
 
+use lib 'test/tap';
+
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use WeirTest;
 
 my $node = PostgreSQL::Test::Cluster->new('recovery');
 $node->init;
@@ -92,7 +95,7 @@ my @deaths = (
 	[ 'worker killed'   => sub { kill('KILL', worker()) } ],
 	[ 'fast restart'    => sub { $node->restart('fast') } ],
 	[ 'immediate stop'  => sub { $node->stop('immediate'); $node->start } ],
-	[ 'postmaster killed' => sub { $node->kill9; $node->start } ]);
+	[ 'postmaster killed' => sub { weir_kill9($node); weir_start($node) } ]);
 for my $checkpointed (0, 1)
 {
 	for my $death (@deaths)

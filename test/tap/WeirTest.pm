@@ -8,8 +8,10 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(weir_node weir_wait weir_same weir_log_is_clean);
+our @EXPORT =
+  qw(weir_node weir_wait weir_same weir_kill9 weir_start weir_log_is_clean);
 
 # weir_node($name, %init): a node with the settings of test/pg_weir.conf,
 # started, with the extension.
@@ -46,6 +48,35 @@ sub weir_same
 			(($query) EXCEPT ALL SELECT * FROM $view)) d});
 
 	is($different, '0', $what // "$view equals its query");
+}
+
+# Kill the postmaster, and wait until the system has forgotten it: as long as
+# its pid exists the next start would refuse.
+sub weir_kill9
+{
+	my ($node) = @_;
+	my $pid = $node->{_pid};
+
+	$node->kill9;
+	for (1 .. 3000)
+	{
+		last unless kill(0, $pid);
+		usleep(10_000);
+	}
+}
+
+# Start after a kill.  Its children go one after the other; until they have
+# gone the shared memory is in use and the start fails.
+sub weir_start
+{
+	my ($node) = @_;
+
+	for (1 .. 300)
+	{
+		return if $node->start(fail_ok => 1);
+		usleep(100_000);
+	}
+	BAIL_OUT('server did not start');
 }
 
 # Nothing in the log that must never be there.
