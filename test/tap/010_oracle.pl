@@ -94,8 +94,9 @@ sub run_sql
 sub query
 {
 	my ($sql) = @_;
-	my ($ret, $out, $err) = $node->psql('postgres', $sql, timeout => 120);
-	return ($ret // 1) == 0 ? $out : undef;
+	my ($ret, $out) =
+	  eval { $node->psql('postgres', $sql, timeout => 120) };
+	return defined $ret && $ret == 0 ? $out : undef;
 }
 
 # Ask until the server answers again.
@@ -218,19 +219,21 @@ sub reader
 	_exit(0);
 }
 
-my (@writers, @readers);
-for my $w (1 .. 4)
+# A child must never get to this process's END blocks: they stop the server.
+sub child
 {
-	my $pid = fork();
-	writer($w) if $pid == 0;
-	push @writers, $pid;
+	my ($code, @args) = @_;
+	my $pid = fork() // die "fork: $!";
+	return $pid if $pid;
+	eval { $code->(@args) };
+	open(my $f, '>>', "$dir/died");
+	print $f $@;
+	close($f);
+	_exit(1);
 }
-for (1 .. 2)
-{
-	my $pid = fork();
-	reader() if $pid == 0;
-	push @readers, $pid;
-}
+
+my @writers = map { child(\&writer, $_) } 1 .. 4;
+my @readers = map { child(\&reader) } 1 .. 2;
 
 my %injected = (worker => 0, server => 0, restart => 0, pause => 0,
 	refresh => 0);
@@ -276,8 +279,8 @@ while ($count < $kills || !$done)
 		}
 		if ($count == int($kills / 2) && !$injected{refresh})
 		{
-			$injected{refresh}++
-			  if defined query("REFRESH MATERIALIZED VIEW per_window");
+			query_patiently("REFRESH MATERIALIZED VIEW per_window");
+			$injected{refresh}++;
 		}
 	}
 	@writers = grep { waitpid($_, WNOHANG) == 0 } @writers;
@@ -299,6 +302,8 @@ open(my $stop, '>', "$dir/stop");
 close($stop);
 waitpid($_, 0) for @readers;
 ok(!-e "$dir/torn", 'no read saw half a transaction');
+ok(!-e "$dir/died", 'no writer or reader died')
+  or diag(slurp_file("$dir/died"));
 
 note("injected: " . join(', ', map { "$_ $injected{$_}" } sort keys %injected));
 cmp_ok($count, '>=', $kills, "$count kills");
