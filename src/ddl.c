@@ -142,6 +142,7 @@ static bool wake_at_commit = false;		/* workers: look at the wishes */
 static Oid look_at_commit = InvalidOid; /* launcher: look at this database */
 static Oid barred = InvalidOid;			/* database to unbar, commit or abort */
 static List *truncated_at_commit = NIL; /* in TopTransactionContext */
+static List *dropped_at_commit = NIL;	/* streams; as above */
 
 /* The arguments of ProcessUtility, for passing on */
 typedef struct Utility
@@ -863,6 +864,8 @@ relation_altered(Oid relid)
 static void
 relation_dropped(Oid relid)
 {
+	if (weir_catalog_is_stream_oid(relid))
+		dropped_at_commit = append_oid(dropped_at_commit, relid);
 	if (!weir_catalog_is_continuous_oid(relid) || IsBinaryUpgrade)
 		return;
 	weir_catalog_forget_view(relid, -1);
@@ -2002,6 +2005,8 @@ committed(void)
 		s->watermark_valid = false;
 		LWLockRelease(&weir_shared->order_lock);
 	}
+	foreach(lc, dropped_at_commit)
+		weir_shmem_stream_free(MyDatabaseId, lfirst_oid(lc));
 	if (OidIsValid(look_at_commit))
 	{
 		WeirDatabaseShared *db = weir_shmem_database(look_at_commit, true);
@@ -2044,6 +2049,7 @@ at_xact_end(XactEvent event, void *arg)
 	wake_at_commit = false;
 	look_at_commit = InvalidOid;
 	truncated_at_commit = NIL;
+	dropped_at_commit = NIL;
 	renames = NIL;
 	new_owners = NIL;
 }

@@ -53,6 +53,7 @@
 #include "debug.h"
 #include "launcher.h"
 #include "shmem.h"
+#include "state.h"
 
 #define SHORT_LIFE (5 * USECS_PER_SEC)
 #define MIN_DELAY  (100 * INT64CONST(1000))
@@ -129,6 +130,22 @@ list_databases(void)
 	return result;
 }
 
+/* What is left in shared memory of a database that was dropped. */
+static void
+forget_database(Oid db)
+{
+	weir_shmem_stream_free(db, InvalidOid);
+	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
+	{
+		WeirViewShared *v = &weir_shared->views[i];
+
+		if (!v->in_use || v->db != db)
+			continue;
+		weir_state_discard(v);
+		weir_shmem_view_free(v);
+	}
+}
+
 /* databases[] follows pg_database. */
 static void
 update_databases(void)
@@ -138,16 +155,22 @@ update_databases(void)
 
 	foreach(lc, databases)
 		(void) weir_shmem_database(lfirst_oid(lc), true);
-	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < WEIR_MAX_DATABASES; i++)
 	{
 		WeirDatabaseShared *d = &weir_shared->databases[i];
+		Oid gone = InvalidOid;
 
+		LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 		if (OidIsValid(d->db) && d->bars == 0 &&
 			!list_member_oid(databases, d->db))
+		{
+			gone = d->db;
 			d->db = InvalidOid;
+		}
+		LWLockRelease(&weir_shared->directory_lock);
+		if (OidIsValid(gone))
+			forget_database(gone);
 	}
-	LWLockRelease(&weir_shared->directory_lock);
 	list_free(databases);
 }
 

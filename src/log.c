@@ -61,6 +61,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/hsearch.h"
@@ -151,55 +152,108 @@ leave_slot(void)
 	order_entered = false;
 }
 
+/* Caller holds directory_lock. */
+static void
+wake_worker(int i)
+{
+	WeirWorkerShared *w = &weir_shared->workers[i];
+
+	/* costs a memory access while the worker is awake */
+	if (w->in_use && w->latch != NULL)
+		SetLatch(w->latch);
+}
+
+/*
+ * A slot was left: those who wait for the horizon look again.  Caller holds
+ * directory_lock, and order_lock exclusively.
+ */
+static void
+wake_waiting(void)
+{
+	for (int i = 0; weir_shared->nwaiting > 0 && i < WEIR_MAX_WORKERS; i++)
+	{
+		if (!weir_shared->workers[i].waits)
+			continue;
+		weir_shared->workers[i].waits = false;
+		weir_shared->nwaiting--;
+		wake_worker(i);
+	}
+}
+
+void
+weir_order_wait(int worker, bool waits)
+{
+	WeirWorkerShared *w = &weir_shared->workers[worker];
+
+	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+	if (w->waits != waits)
+		weir_shared->nwaiting += waits ? 1 : -1;
+	w->waits = waits;
+	LWLockRelease(&weir_shared->order_lock);
+}
+
 void
 weir_order_leave(void)
 {
 	if (!order_entered)
 		return;
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
 	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
 	leave_slot();
+	wake_waiting();
 	LWLockRelease(&weir_shared->order_lock);
-	/* whoever waited for this number can go on */
-	weir_shmem_wake_workers(MyDatabaseId, false);
+	LWLockRelease(&weir_shared->directory_lock);
 }
 
-/* Caller holds directory_lock and order_lock. */
-static void
+/*
+ * Take note of a publication.  Returns the worker to be woken, -1: nobody, or
+ * -2: unknown.  Caller holds directory_lock and order_lock.
+ */
+static int
 note_published(const WeirRingEntry *e)
 {
-	for (int i = 0; i < WEIR_MAX_STREAMS; i++)
-	{
-		WeirStreamShared *s = &weir_shared->streams[i];
+	WeirStreamShared *s;
 
-		if (!s->in_use || s->stream != e->stream || s->db != e->db)
-			continue;
-		s->last_published = Max(s->last_published, e->txn.number);
-		s->last_arrival = Max(s->last_arrival, e->txn.arrival);
-		s->watermark = Max(s->watermark, e->txn.watermark);
-		return;
-	}
+	if (e->slot < 0)
+		return -2;
+	s = &weir_shared->streams[e->slot];
+	if (!s->in_use || s->stream != e->stream || s->db != e->db)
+		return -2;
+	s->last_published = Max(s->last_published, e->txn.number);
+	s->last_arrival = Max(s->last_arrival, e->txn.arrival);
+	s->watermark = Max(s->watermark, e->txn.watermark);
+	return s->worker;
 }
 
 void
 weir_order_publish(WeirRingEntry *entries, int n)
 {
 	TimestampTz now = weir_now();
+	bool wake_all = false;
 
 	weir_debug_point_critical("order_publish");
 	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
 	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < n; i++)
 	{
+		int worker;
+
 		entries[i].published_at = now;
 		weir_shared->ring[weir_shared->ring_head % WEIR_RING_SIZE] = entries[i];
 		weir_shared->ring_head++;
-		note_published(&entries[i]);
+		worker = note_published(&entries[i]);
+		if (worker >= 0)
+			wake_worker(worker);
+		else if (worker == -2)
+			wake_all = true;
 	}
 	if (order_entered)
 		leave_slot();
+	wake_waiting();
 	LWLockRelease(&weir_shared->order_lock);
 	LWLockRelease(&weir_shared->directory_lock);
-	weir_shmem_wake_workers(MyDatabaseId, false);
+	if (wake_all)
+		weir_shmem_wake_workers(MyDatabaseId, false);
 }
 
 /*
@@ -1431,6 +1485,13 @@ weir_log_reader_pending(WeirLogReader *r)
 	if (r->need_scan || r->horizon > r->limit)
 		return true;
 	return r->npending > 0 && r->pending[0].txn.number < r->horizon;
+}
+
+bool
+weir_log_reader_waits(WeirLogReader *r)
+{
+	return !r->need_scan && r->npending > 0 &&
+		   r->pending[0].txn.number >= r->horizon;
 }
 
 bool

@@ -37,6 +37,9 @@ extern WeirNumber weir_order_enter(TimestampTz *arrival);
 extern void weir_order_publish(WeirRingEntry *entries, int n);
 extern void weir_order_leave(void); /* ABORT; no-op if not entered */
 
+/* Set this worker's latch when a slot is left (once), or no more. */
+extern void weir_order_wait(int worker, bool waits);
+
 /*
  * The horizon H: every transaction with number < H has ended, and if it
  * committed it is visible to a snapshot taken after this call and is in the
@@ -130,6 +133,8 @@ extern void weir_log_reader_free(WeirLogReader *reader);
 extern WeirNumber weir_log_reader_poll(WeirLogReader *reader, Relation rel);
 /* Cheap check without a transaction: is there perhaps something to do? */
 extern bool weir_log_reader_pending(WeirLogReader *reader);
+/* Is the next transaction there, but above the horizon? */
+extern bool weir_log_reader_waits(WeirLogReader *reader);
 /* Peek at / take the next transaction < horizon; false: none. published_at is
  * 0 when the transaction came from a scan. */
 extern bool weir_log_reader_peek(WeirLogReader *reader, WeirTxn *txn,

@@ -218,6 +218,7 @@ weir_shmem_stream(Oid stream, bool make)
 		unused->stream = stream;
 		unused->last_arrival = WEIR_NO_TIME;
 		unused->watermark = WEIR_NO_TIME;
+		unused->worker = -1;
 		unused->in_use = true;
 		result = unused;
 	}
@@ -226,17 +227,32 @@ weir_shmem_stream(Oid stream, bool make)
 }
 
 void
-weir_shmem_stream_free(Oid stream)
+weir_shmem_stream_free(Oid db, Oid stream)
 {
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	for (int i = 0; i < WEIR_MAX_STREAMS; i++)
 	{
 		WeirStreamShared *s = &weir_shared->streams[i];
 
-		if (s->in_use && s->stream == stream && s->db == MyDatabaseId)
+		if (s->in_use && s->db == db &&
+			(s->stream == stream || !OidIsValid(stream)))
 			s->in_use = false;
 	}
 	LWLockRelease(&weir_shared->directory_lock);
+}
+
+bool
+weir_shmem_stream_watch(Oid stream, int worker)
+{
+	WeirStreamShared *s = weir_shmem_stream(stream, true);
+
+	if (s == NULL)
+		return false;
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	if (s->in_use && s->stream == stream && s->db == MyDatabaseId)
+		s->worker = worker;
+	LWLockRelease(&weir_shared->directory_lock);
+	return true;
 }
 
 /* generation < 0: the answering one.  Caller holds directory_lock. */

@@ -47,6 +47,7 @@ typedef struct WeirRingEntry
 	Oid db;
 	Oid stream;
 	RelFileNumber filenumber; /* places are of this file */
+	int slot; /* the stream's in streams[], or -1: it has none */
 	TimestampTz published_at; /* for commit-to-visible latency */
 	WeirTxn txn;
 } WeirRingEntry;
@@ -89,6 +90,7 @@ typedef struct WeirStreamShared
 								 * published since the start; the stream's once
 								 * a scan has added what the log holds */
 	bool watermark_valid;	   /* order_lock */
+	int worker; /* directory_lock; who consumes it, in workers[]; -1: nobody */
 } WeirStreamShared;
 
 typedef enum WeirViewStatus
@@ -169,6 +171,7 @@ typedef struct WeirWorkerShared
 	int index; /* 0 .. weir.max_workers - 1 */
 	int pid;
 	struct Latch *latch; /* the process's procLatch */
+	bool waits;			 /* order_lock; for the horizon to move */
 	pg_atomic_uint64 busy_us;
 	pg_atomic_uint64 idle_us;
 	pg_atomic_uint64 batches;
@@ -202,6 +205,7 @@ typedef struct WeirShared
 	WeirNumber boot_number;	  /* that seed: numbers of this life are > it */
 	TimestampTz last_arrival; /* arrival stamps never fall */
 	int ncommitting;		  /* slots with a number */
+	int nwaiting;			  /* workers[] with waits */
 	uint64 ring_head;		  /* entries ever published; entry i is
 								 * ring[i % WEIR_RING_SIZE] */
 
@@ -244,7 +248,11 @@ extern dsa_area *weir_shmem_dsa(void);
  * adds; NULL when full.
  */
 extern WeirStreamShared *weir_shmem_stream(Oid stream, bool make);
-extern void weir_shmem_stream_free(Oid stream);	  /* dropped */
+extern void weir_shmem_stream_free(Oid db, Oid stream); /* dropped; InvalidOid:
+														 * all of db's */
+/* Commits into the stream wake this worker (index in workers[]).  False: the
+ * table is full; then they wake all workers of the database. */
+extern bool weir_shmem_stream_watch(Oid stream, int worker);
 extern WeirViewShared *weir_shmem_view(Oid view); /* the answering entry */
 extern WeirViewShared *weir_shmem_view_generation(Oid view, int64 generation);
 extern WeirViewShared *weir_shmem_view_make(Oid view, Oid stream,

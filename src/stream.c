@@ -812,6 +812,7 @@ add_publication(Entry *e, const WeirTxn *txn)
 	p->db = MyDatabaseId;
 	p->stream = e->relid;
 	p->filenumber = e->filenumber;
+	p->slot = e->shared ? e->shared - weir_shared->streams : -1;
 	p->txn = *txn;
 }
 

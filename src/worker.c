@@ -169,6 +169,7 @@ static MemoryContext worker_cxt = NULL; /* runs, cohorts, streams */
 static WeirWorkerShared *me = NULL;
 static WeirDatabaseShared *database = NULL;
 static int my_index;
+static int my_slot; /* in workers[] */
 
 static List *runs = NIL;
 static List *cohorts = NIL;
@@ -216,9 +217,13 @@ handle_sigterm(SIGNAL_ARGS)
 static void
 leave(int code, Datum arg)
 {
+	weir_order_wait(my_slot, false);
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	me->in_use = false;
 	me->latch = NULL;
+	for (int i = 0; i < WEIR_MAX_STREAMS; i++)
+		if (weir_shared->streams[i].worker == my_slot)
+			weir_shared->streams[i].worker = -1;
 	LWLockRelease(&weir_shared->directory_lock);
 	weir_shmem_wake_launcher();
 }
@@ -245,6 +250,7 @@ enter(Oid db)
 		LWLockRelease(&weir_shared->directory_lock);
 		return false;
 	}
+	my_slot = me - weir_shared->workers;
 	me->db = db;
 	me->index = my_index;
 	me->pid = MyProcPid;
@@ -451,6 +457,7 @@ make_cohort(Oid stream, WeirPosition position, TimestampTz watermark)
 	c->watermark = watermark;
 	c->reader = weir_log_reader_create(stream, position, worker_cxt);
 	cohorts = keep(cohorts, c);
+	(void) weir_shmem_stream_watch(stream, my_slot);
 	return c;
 }
 
@@ -2219,6 +2226,30 @@ idle_time(TimestampTz now)
 	return Max((next - now) / 1000, 0) + 1;
 }
 
+/*
+ * Ask to be woken when a commit that holds us back is through.  True: it is.
+ */
+static bool
+horizon_has_moved(void)
+{
+	bool waits = false;
+	ListCell *lc;
+
+	foreach(lc, cohorts)
+		waits = waits || weir_log_reader_waits(((Cohort *) lfirst(lc))->reader);
+	if (!waits)
+		return false;
+	weir_order_wait(my_slot, true);
+	foreach(lc, cohorts)
+	{
+		WeirLogReader *reader = ((Cohort *) lfirst(lc))->reader;
+
+		if (weir_log_reader_waits(reader) && weir_log_reader_pending(reader))
+			return true;
+	}
+	return false;
+}
+
 static void
 iterate(void)
 {
@@ -2248,6 +2279,8 @@ iterate(void)
 		}
 		end = weir_now();
 		pg_atomic_fetch_add_u64(&me->busy_us, end - start);
+		if (horizon_has_moved())
+			return;
 		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
