@@ -1680,7 +1680,7 @@ note_visible(Batch *b, Run *run, TimestampTz now, int64 busy_us)
 
 		if (b->published[i] == 0)
 			continue;
-		us = us < 1 ? 0 : pg_leftmost_one_pos64(us) + 1;
+		us = us < 2 ? 0 : pg_leftmost_one_pos64(us);
 		pg_atomic_fetch_add_u32(
 			&v->visible_hist[Min(us, lengthof(v->visible_hist) - 1)], 1);
 	}
