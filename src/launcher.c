@@ -279,6 +279,7 @@ worker_runs(Oid db, int index)
 	return false;
 }
 
+/* Workers that have not yet found out; one that has stays if it has work. */
 static int
 number_looking(void)
 {
@@ -288,9 +289,15 @@ number_looking(void)
 	foreach(lc, jobs)
 	{
 		Job *job = lfirst(lc);
+		WeirDatabaseShared *d;
 
-		if (job->handle != NULL && job->looks)
+		if (job->handle == NULL || !job->looks)
+			continue;
+		d = weir_shmem_database(job->db, false);
+		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+		if (d != NULL && d->db == job->db && d->wants_look)
 			n++;
+		LWLockRelease(&weir_shared->directory_lock);
 	}
 	return n;
 }
