@@ -64,9 +64,9 @@ $node->safe_psql('postgres', 'ALTER DATABASE deux SET TABLESPACE elsewhere');
 feed('deux', 1200, 'moved');
 
 # those who may not do it bar nobody
-$node->safe_psql('postgres', 'CREATE ROLE nobody LOGIN');
+$node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
 my ($rc, $out, $err) = $node->psql('postgres', 'DROP DATABASE three',
-	extra_params => [ '-U', 'nobody' ]);
+	extra_params => [ '-U', 'stranger' ]);
 like($err, qr/must be owner of database/, 'a stranger cannot drop it');
 ($rc, $out, $err) = $node->psql('postgres', 'BEGIN; DROP DATABASE three');
 like($err, qr/cannot run inside a transaction block/, 'nor can a transaction block');
