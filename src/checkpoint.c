@@ -76,8 +76,7 @@
 #include "compat.h"
 #include "debug.h"
 
-#define BLOB_MAGIC	 0x57424c42 /* "BLBW" on a little-endian machine */
-#define SERVER_MAJOR (PG_VERSION_NUM / 10000)
+#define BLOB_MAGIC 0x57424c42 /* "BLBW" on a little-endian machine */
 
 /* Payload of a blob whose row fills a page and is not toasted. */
 #define BLOB_TARGET 7960
@@ -186,7 +185,7 @@ write_blob(BlobWriter *w)
 	MemSet(h, 0, sizeof(*h));
 	h->magic = BLOB_MAGIC;
 	h->version = WEIR_BLOB_FORMAT;
-	h->server_major = SERVER_MAJOR;
+	h->server_major = WEIR_SERVER_MAJOR;
 	h->view = w->c->row.view;
 	h->generation = w->c->row.generation;
 	h->seq = w->seq;
@@ -414,7 +413,7 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 		c->also(c->arg);
 
 	row.format = WEIR_BLOB_FORMAT;
-	row.server_major = SERVER_MAJOR;
+	row.server_major = WEIR_SERVER_MAJOR;
 	row.layout = unconstify(char *, c->layout);
 	row.checkpoint_at = weir_now();
 	row.checkpoint_us = row.checkpoint_at - start;
@@ -503,7 +502,7 @@ check_position_row(const WeirPositionRow *row, const char *layout)
 		found = psprintf("Format of its checkpoint is %d, this version of "
 						 "pg_weir reads %d.",
 						 row->format, WEIR_BLOB_FORMAT);
-	else if (row->server_major != SERVER_MAJOR)
+	else if (row->server_major != WEIR_SERVER_MAJOR)
 		found = psprintf("Its checkpoint was written by PostgreSQL %d.",
 						 row->server_major);
 	else if (layout &&

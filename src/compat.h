@@ -19,6 +19,9 @@
 #include "storage/proc.h"
 #include "utils/rel.h"
 
+/* Recorded beside what a checkpoint saves. */
+#define WEIR_SERVER_MAJOR (PG_VERSION_NUM / 10000)
+
 #if PG_VERSION_NUM < 150000
 #error "pg_weir needs PostgreSQL 15 or later"
 #endif
@@ -34,6 +37,16 @@ typedef RelFileNode RelFileLocator;
 #include "storage/relfilelocator.h"
 #define weir_rel_number(rel)	 ((rel)->rd_locator.relNumber)
 #define weir_locator_number(loc) ((loc)->relNumber)
+#endif
+
+/* Since 16 no longer in postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* Stands before the declaration. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
 #endif
 
 /* Index of this backend in an array of MaxBackends elements. */

@@ -1216,7 +1216,7 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 	WeirCheckpoint *c = &p->checkpoint;
 	WeirViewShared *v = flow->v;
 	WeirPositionRow durable = c->row;
-	volatile bool done = false;
+	bool done;
 
 	Assert(!p->started);
 	c->full = c->full || full;
@@ -1229,14 +1229,17 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 	{
 		done = weir_checkpoint_run(c, weir_flow_final_before(flow));
 	}
-	PG_FINALLY();
+	PG_CATCH();
 	{
-		if (!done)
-			c->row = durable;
+		c->row = durable;
+		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	if (!done)
+	{
+		c->row = durable;
 		return false;
+	}
 	flow->closed_before = c->row.closed_before;
 	free_errors(p->errors);
 	p->errors = NIL;
@@ -1261,7 +1264,7 @@ weir_flow_record_failure(WeirFlow *flow, int64 resumes, const char *sqlstate,
 	{
 		/* the first row of this generation: an empty checkpoint */
 		row.format = WEIR_BLOB_FORMAT;
-		row.server_major = PG_VERSION_NUM / 10000;
+		row.server_major = WEIR_SERVER_MAJOR;
 		row.layout = p->layout;
 	}
 

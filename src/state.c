@@ -116,13 +116,13 @@ typedef struct ExternalBytes
 	uint64 capacity;
 } ExternalBytes;
 
-typedef struct Block
+typedef struct GroupBlock
 {
 	dsa_pointer next;
 	uint32 size;
 	uint32 used; /* grows without lock, after the slot's header
 								 * is complete */
-} Block;
+} GroupBlock;
 
 typedef struct Part
 {
@@ -487,7 +487,7 @@ static dsa_pointer
 slot_allocate(WeirState *s, Part *part, int class, bool *bumped)
 {
 	uint32 size = class_size(class);
-	Block *block = NULL;
+	GroupBlock *block = NULL;
 	Slot *slot;
 	dsa_pointer p;
 
@@ -513,7 +513,7 @@ slot_allocate(WeirState *s, Part *part, int class, bool *bumped)
 	{
 		Size want = Max(part->next_block, FIRST_BLOCK);
 
-		want = Max(want, MAXALIGN(sizeof(Block)) + size);
+		want = Max(want, MAXALIGN(sizeof(GroupBlock)) + size);
 		p = allocate(s, want, 0);
 		if (!DsaPointerIsValid(p))
 			return p;
@@ -521,10 +521,10 @@ slot_allocate(WeirState *s, Part *part, int class, bool *bumped)
 		block = at(p);
 		block->next = InvalidDsaPointer;
 		block->size = want;
-		block->used = MAXALIGN(sizeof(Block));
+		block->used = MAXALIGN(sizeof(GroupBlock));
 		pg_write_barrier();
 		if (DsaPointerIsValid(part->last))
-			((Block *) at(part->last))->next = p;
+			((GroupBlock *) at(part->last))->next = p;
 		else
 			part->first = p;
 		part->last = p;
@@ -758,8 +758,8 @@ pane_split(WeirState *s, Pane *pane)
 	}
 	for (dsa_pointer b = narrow.first; DsaPointerIsValid(b);)
 	{
-		Block *block = at(b);
-		uint32 off = MAXALIGN(sizeof(Block));
+		GroupBlock *block = at(b);
+		uint32 off = MAXALIGN(sizeof(GroupBlock));
 
 		while (off < block->used)
 		{
@@ -795,9 +795,9 @@ free_blocks(WeirState *s, dsa_pointer first, bool externals)
 {
 	while (DsaPointerIsValid(first))
 	{
-		Block *block = at(first);
+		GroupBlock *block = at(first);
 		dsa_pointer next = block->next;
-		uint32 off = MAXALIGN(sizeof(Block));
+		uint32 off = MAXALIGN(sizeof(GroupBlock));
 
 		while (externals && off < block->used)
 		{
@@ -972,8 +972,8 @@ recover_blocks(WeirState *s, Pane *pane, dsa_pointer first)
 {
 	while (DsaPointerIsValid(first))
 	{
-		Block *block = at(first);
-		uint32 off = MAXALIGN(sizeof(Block));
+		GroupBlock *block = at(first);
+		uint32 off = MAXALIGN(sizeof(GroupBlock));
 
 		while (off < block->used)
 		{
@@ -1228,7 +1228,7 @@ cancel_reservation(WeirState *s)
 		if (plan->bumped)
 		{
 			Slot *slot = at(plan->slot);
-			Block *block = at(plan->part->last);
+			GroupBlock *block = at(plan->part->last);
 			uint32 size = slot_size(slot->word);
 
 			/* not the last: a later slot started another block */
@@ -1355,9 +1355,9 @@ give_back_blocks(WeirState *s, Part *part)
 
 	while (DsaPointerIsValid(*link))
 	{
-		Block *block = at(*link);
+		GroupBlock *block = at(*link);
 
-		if (block->used == MAXALIGN(sizeof(Block)))
+		if (block->used == MAXALIGN(sizeof(GroupBlock)))
 		{
 			dsa_pointer p = *link;
 
@@ -1701,8 +1701,8 @@ walk_blocks(int64 end, dsa_pointer first, uint64 after,
 {
 	while (DsaPointerIsValid(first))
 	{
-		Block *block = at(first);
-		uint32 off = MAXALIGN(sizeof(Block));
+		GroupBlock *block = at(first);
+		uint32 off = MAXALIGN(sizeof(GroupBlock));
 
 		CHECK_FOR_INTERRUPTS();
 		while (off < block->used)
@@ -2008,7 +2008,7 @@ copy_slot(Reader *r, Slot *slot, int64 end, Size *need)
 static bool
 copy_blocks(Reader *r, int64 end, LWLock *lock, dsa_pointer first)
 {
-	uint32 off = MAXALIGN(sizeof(Block));
+	uint32 off = MAXALIGN(sizeof(GroupBlock));
 
 	while (DsaPointerIsValid(first))
 	{
@@ -2020,7 +2020,7 @@ copy_blocks(Reader *r, int64 end, LWLock *lock, dsa_pointer first)
 		LWLockAcquire(lock, LW_SHARED);
 		while (DsaPointerIsValid(first) && budget > 0 && !full)
 		{
-			Block *block = at(first);
+			GroupBlock *block = at(first);
 			uint32 used = *(volatile uint32 *) &block->used;
 
 			pg_read_barrier();
@@ -2042,7 +2042,7 @@ copy_blocks(Reader *r, int64 end, LWLock *lock, dsa_pointer first)
 			if (off >= used)
 			{
 				first = block->next;
-				off = MAXALIGN(sizeof(Block));
+				off = MAXALIGN(sizeof(GroupBlock));
 			}
 		}
 		broken = cut_is_broken();

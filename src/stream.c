@@ -211,8 +211,8 @@ static TableAmRoutine stream_methods;
 static ExecutorStart_hook_type prev_executor_start = NULL;
 static set_rel_pathlist_hook_type prev_set_rel_pathlist = NULL;
 
-static void
-pg_attribute_noreturn() refuse(Relation rel, const char *what)
+pg_noreturn static void
+refuse(Relation rel, const char *what)
 {
 	ereport(
 		ERROR,
