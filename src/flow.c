@@ -20,9 +20,11 @@
  * touches first is loaded from the shared state (or started), then advanced row
  * by row in private memory ("weir batch", reset by the next begin), and saved
  * as bytes at publish.  Pointers into the shared state stay good meanwhile,
- * since nobody but this flow publishes to it.  Rows are gathered ROW_BUFFER at
- * a time so that the memory of bucket, cached group and shared group is
- * fetched for all of them at once (engine.md D6).
+ * since nobody but this flow publishes to it.  With many groups the cost is
+ * waiting for memory, so rows are gathered ROW_BUFFER at a time and bucket,
+ * cached group and shared group are each prefetched for all of them; a group
+ * lies in one piece, its key beside it; groups are taken from an arena, without
+ * an allocator's header or rounding, and published in the order they came.
  *
  * XXX The cache is bounded by the batch, which the worker ends after some 64 k
  * rows; but a transaction is never cut, so one that touches more groups than
@@ -79,18 +81,22 @@
 #define ROW_BUFFER	64
 #define MIN_BUCKETS 1024
 
-/* A group in the cache; the live aggregates follow, MAXALIGNed. */
+/* A group in the cache; its key and the live aggregates follow, MAXALIGNed. */
 typedef struct CachedGroup
 {
 	int64 pane;
-	uint32 hash;
-	Size keylen;
-	const char *key; /* in shared state, or in the cache's memory */
 	dsa_pointer ref; /* in shared state; invalid: new */
+	uint32 hash;
+	uint32 keylen;
 } CachedGroup;
 
-#define LIVE_OFFSET	  MAXALIGN(sizeof(CachedGroup))
-#define group_live(g) ((void *) ((char *) (g) + LIVE_OFFSET))
+#define group_key(g)  ((char *) ((g) + 1))
+#define group_live(g) ((void *) (group_key(g) + MAXALIGN((Size) (g)->keylen)))
+
+/* Memory of the arena, and how many blocks it keeps from batch to batch. */
+#define ARENA_BLOCK		 (256 * 1024)
+#define ARENA_KEEPS		 64
+#define ARENA_MAX_BLOCKS 65536
 
 typedef struct Bucket
 {
@@ -131,9 +137,20 @@ typedef struct WeirFlowPrivate
 
 	/* the cache */
 	MemoryContext batch_cxt;
-	Bucket *buckets;
 	uint32 nbuckets; /* power of two */
 	uint32 ngroups;
+
+	/* memory that stays, as getting it anew costs a page fault per page */
+	Bucket *buckets;
+	uint32 bucket_space;
+	CachedGroup **groups; /* in the order they came */
+	WeirPut *puts;
+	uint32 group_space;
+	char **blocks; /* of the arena */
+	uint32 nblocks;
+	uint32 at_block; /* the next one */
+	char *arena;	 /* what is left of the last one */
+	Size arena_left;
 	bool started; /* begin was called */
 
 	/* of the batch */
@@ -217,6 +234,8 @@ end_swap(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
 		swap_at_commit.from = swap_at_commit.to = NULL;
 }
+
+static void init_cache(WeirFlowPrivate *p);
 
 static void
 register_callbacks(void)
@@ -539,6 +558,7 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 	p->flow = flow;
 	p->row_cxt =
 		AllocSetContextCreate(cxt, "weir rows", ALLOCSET_DEFAULT_SIZES);
+	init_cache(p);
 	p->batch_cxt =
 		AllocSetContextCreate(cxt, "weir batch", 0, 64 * 1024, 8 * 1024 * 1024);
 	PG_TRY();
@@ -596,12 +616,63 @@ reset_cache(WeirFlowPrivate *p)
 {
 	MemoryContextReset(p->batch_cxt);
 	MemoryContextReset(p->row_cxt);
+	while (p->nblocks > ARENA_KEEPS)
+		pfree(p->blocks[--p->nblocks]);
+	p->at_block = 0;
+	p->arena_left = 0;
 	p->nbuckets = MIN_BUCKETS;
-	p->buckets =
-		MemoryContextAllocZero(p->batch_cxt, MIN_BUCKETS * sizeof(Bucket));
+	memset(p->buckets, 0, MIN_BUCKETS * sizeof(Bucket));
 	p->ngroups = 0;
 	p->nrows = 0;
 	p->late = 0;
+}
+
+/* The first memory of the cache, in the flow's context. */
+static void
+init_cache(WeirFlowPrivate *p)
+{
+	p->bucket_space = MIN_BUCKETS;
+	p->buckets = palloc(p->bucket_space * sizeof(Bucket));
+	p->group_space = MIN_BUCKETS / 2;
+	p->groups = palloc(p->group_space * sizeof(CachedGroup *));
+	p->puts = palloc(p->group_space * sizeof(WeirPut));
+	p->blocks = palloc(ARENA_MAX_BLOCKS / 64 * sizeof(char *));
+}
+
+static pg_noinline void
+arena_next(WeirFlowPrivate *p)
+{
+	if (p->at_block == p->nblocks)
+	{
+		if (p->nblocks == ARENA_MAX_BLOCKS)
+			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+							errmsg("too many groups in one transaction")));
+		if (p->nblocks == ARENA_MAX_BLOCKS / 64)
+			p->blocks = repalloc(p->blocks, ARENA_MAX_BLOCKS * sizeof(char *));
+		p->blocks[p->nblocks] = MemoryContextAlloc(p->flow->cxt, ARENA_BLOCK);
+		p->nblocks++;
+	}
+	p->arena = p->blocks[p->at_block++];
+	p->arena_left = ARENA_BLOCK;
+}
+
+/* MAXALIGNed memory of the batch that is never freed by itself. */
+static inline void *
+arena_alloc(WeirFlowPrivate *p, Size size)
+{
+	void *result;
+
+	size = MAXALIGN(size);
+	if (unlikely(size > p->arena_left))
+	{
+		if (size > ARENA_BLOCK / 4)
+			return MemoryContextAllocHuge(p->batch_cxt, size);
+		arena_next(p);
+	}
+	result = p->arena;
+	p->arena += size;
+	p->arena_left -= size;
+	return result;
 }
 
 static void
@@ -618,20 +689,40 @@ place_group(WeirFlowPrivate *p, CachedGroup *g)
 static void
 grow_cache(WeirFlowPrivate *p)
 {
-	Bucket *old = p->buckets;
-	uint32 n = p->nbuckets;
+	uint32 n = p->nbuckets * 2;
 
 	if (n > PG_UINT32_MAX / 4)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("too many groups in one transaction")));
-	p->buckets =
-		MemoryContextAllocExtended(p->batch_cxt, (Size) n * 2 * sizeof(Bucket),
-								   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	p->nbuckets = n * 2;
-	for (uint32 i = 0; i < n; i++)
-		if (old[i].group)
-			place_group(p, old[i].group);
-	pfree(old);
+	if (n > p->bucket_space)
+	{
+		p->buckets = repalloc_huge(p->buckets, (Size) n * sizeof(Bucket));
+		p->bucket_space = n;
+		p->group_space = n / 2;
+		p->groups = repalloc_huge(p->groups, (Size) p->group_space *
+												 sizeof(CachedGroup *));
+		p->puts =
+			repalloc_huge(p->puts, (Size) p->group_space * sizeof(WeirPut));
+	}
+	p->nbuckets = n;
+	memset(p->buckets, 0, (Size) n * sizeof(Bucket));
+	for (uint32 i = 0; i < p->ngroups; i++)
+		place_group(p, p->groups[i]);
+}
+
+static CachedGroup *
+make_group(WeirFlowPrivate *p, int64 pane, uint32 hash, const char *key,
+		   Size keylen, dsa_pointer ref)
+{
+	CachedGroup *g =
+		arena_alloc(p, sizeof(CachedGroup) + MAXALIGN(keylen) + p->live_size);
+
+	g->pane = pane;
+	g->hash = hash;
+	g->keylen = keylen;
+	g->ref = ref;
+	memcpy(group_key(g), key, keylen);
+	return g;
 }
 
 /* Take a group into the cache: from the shared state, or new. */
@@ -639,40 +730,34 @@ static CachedGroup *
 bring_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
 {
 	WeirFlowPrivate *p = flow->priv;
-	CachedGroup *g;
+	CachedGroup *g = NULL;
 	dsa_pointer iter = 0;
 	dsa_pointer ref;
 	WeirGroup found;
 
 	if (p->ngroups >= p->nbuckets / 2)
 		grow_cache(p);
-	g = MemoryContextAllocHuge(p->batch_cxt, LIVE_OFFSET + p->live_size);
-	g->pane = pane;
-	g->hash = hash;
-	g->ref = InvalidDsaPointer;
 	while (weir_state_find(flow->state, pane, hash, &iter, &ref, &found))
 	{
 		if (!weir_keys_equal_bytes(p->keys, row->tts_values, row->tts_isnull,
 								   found.key))
 			continue;
-		g->ref = ref;
-		g->key = found.key;
-		g->keylen = found.keylen;
+		g = make_group(p, pane, hash, found.key, found.keylen, ref);
 		weir_aggs_load(p->aggs, group_live(g), p->batch_cxt, found.state,
 					   found.statelen);
 		break;
 	}
-	if (!DsaPointerIsValid(g->ref))
+	if (g == NULL)
 	{
-		MemoryContext old = MemoryContextSwitchTo(p->batch_cxt);
+		Size keylen;
+		char *key =
+			weir_keys_form(p->keys, row->tts_values, row->tts_isnull, &keylen);
 
-		g->key = weir_keys_form(p->keys, row->tts_values, row->tts_isnull,
-								&g->keylen);
-		MemoryContextSwitchTo(old);
+		g = make_group(p, pane, hash, key, keylen, InvalidDsaPointer);
 		weir_aggs_start(p->aggs, group_live(g), p->batch_cxt);
 	}
 	place_group(p, g);
-	p->ngroups++;
+	p->groups[p->ngroups++] = g;
 	return g;
 }
 
@@ -688,10 +773,36 @@ find_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
 
 		if (p->buckets[i].hash == hash && g->pane == pane &&
 			weir_keys_equal_bytes(p->keys, row->tts_values, row->tts_isnull,
-								  g->key))
+								  group_key(g)))
 			return g;
 	}
 	return bring_group(flow, pane, hash, row);
+}
+
+static void
+prefetch_groups(WeirFlow *flow, int n)
+{
+	WeirFlowPrivate *p = flow->priv;
+
+	for (int i = 0; i < n; i++)
+		__builtin_prefetch(
+			&p->buckets[bucket_of(p, p->panes[i], p->hashes[i])]);
+	for (int i = 0; i < n; i++)
+	{
+		uint32 b = bucket_of(p, p->panes[i], p->hashes[i]);
+
+		while (p->buckets[b].group && p->buckets[b].hash != p->hashes[i])
+			b = (b + 1) & (p->nbuckets - 1);
+		if (p->buckets[b].group)
+		{
+			__builtin_prefetch(p->buckets[b].group);
+			__builtin_prefetch((char *) p->buckets[b].group + 64);
+			__builtin_prefetch((char *) p->buckets[b].group + 128);
+		}
+		else
+			weir_state_prefetch(flow->state, p->panes[i], p->hashes[i]);
+	}
+	weir_state_prefetch_entries(flow->state);
 }
 
 /* Fold the rows gathered. */
@@ -707,24 +818,7 @@ fold_rows(WeirFlow *flow)
 	CHECK_FOR_INTERRUPTS();
 	p->nrows = 0;
 	if (n > 1)
-	{
-		for (int i = 0; i < n; i++)
-			__builtin_prefetch(
-				&p->buckets[bucket_of(p, p->panes[i], p->hashes[i])]);
-		for (int i = 0; i < n; i++)
-		{
-			CachedGroup *g =
-				p->buckets[bucket_of(p, p->panes[i], p->hashes[i])].group;
-
-			if (g)
-			{
-				__builtin_prefetch(g);
-				__builtin_prefetch(group_live(g));
-			}
-			else
-				weir_state_prefetch(flow->state, p->panes[i], p->hashes[i]);
-		}
-	}
+		prefetch_groups(flow, n);
 	old = MemoryContextSwitchTo(p->row_cxt);
 	for (int i = 0; i < n; i++)
 	{
@@ -859,43 +953,33 @@ weir_flow_slice(WeirFlow *flow, const int *at_chunk,
 }
 
 /* Bytes of all cached groups, as puts; in the cache's memory. */
-static WeirPut *
+static void
 save_groups(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 	MemoryContext old = MemoryContextSwitchTo(p->batch_cxt);
-	WeirPut *puts;
-	uint32 n = 0;
 
-	puts = MemoryContextAllocHuge(p->batch_cxt,
-								  (Size) p->ngroups * sizeof(WeirPut));
-	for (uint32 i = 0; i < p->nbuckets; i++)
+	for (uint32 n = 0; n < p->ngroups; n++)
 	{
-		CachedGroup *g = p->buckets[i].group;
-		WeirPut *put;
+		CachedGroup *g = p->groups[n];
+		WeirPut *put = &p->puts[n];
 		char *state;
 
-		if (g == NULL)
-			continue;
 		if ((n & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();
-		put = &puts[n++];
 		put->group.pane = g->pane;
 		put->group.hash = g->hash;
-		put->group.key = g->key;
+		put->group.key = group_key(g);
 		put->group.keylen = g->keylen;
 		put->group.statelen =
 			weir_aggs_save_size(p->aggs, group_live(g), p->batch_cxt);
-		state =
-			MemoryContextAllocHuge(p->batch_cxt, Max(put->group.statelen, 1));
+		state = arena_alloc(p, put->group.statelen);
 		weir_aggs_save(p->aggs, group_live(g), state);
 		put->group.state = state;
 		put->ref = g->ref;
 		put->reserved = InvalidDsaPointer;
 	}
-	Assert(n == p->ngroups);
 	MemoryContextSwitchTo(old);
-	return puts;
 }
 
 void
@@ -912,7 +996,8 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 		WeirSecure secure;
 
 		weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
-		puts = save_groups(flow);
+		save_groups(flow);
+		puts = p->puts;
 		weir_secure_leave(&secure);
 		weir_state_reserve(flow->state, puts, n);
 	}

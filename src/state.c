@@ -70,13 +70,14 @@
 #include "guc.h"
 #include "state.h"
 
-#define ROOT_MAGIC	 0x57524f54
-#define SPLIT_GROUPS 1024 /* a pane with more becomes wide */
-#define MAX_INLINE	 1024 /* key + state; more is allocated apart */
-#define FIRST_BLOCK	 1024
-#define LAST_BLOCK	 65536
-#define MAX_CUTS	 64
-#define SIZE_CLASSES 40
+#define ROOT_MAGIC	   0x57524f54
+#define SPLIT_GROUPS   1024 /* a pane with more becomes wide */
+#define MAX_INLINE	   1024 /* key + state; more is allocated apart */
+#define FIRST_BLOCK	   1024
+#define LAST_BLOCK	   65536
+#define MAX_CUTS	   64
+#define SIZE_CLASSES   40
+#define PREFETCH_AHEAD 12
 
 /* Slot.word: size (multiple of 16) | flags | state */
 #define SLOT_RESERVED	0
@@ -193,7 +194,7 @@ typedef struct Garbage
 } Garbage;
 
 #define PANE_CACHE	  64
-#define PREFETCH_RING 16
+#define PREFETCH_RING 64
 
 struct WeirState
 {
@@ -1148,7 +1149,15 @@ prefetch_one_entry(WeirState *s)
 
 		__builtin_prefetch(slot);
 		__builtin_prefetch(slot + 64);
+		__builtin_prefetch(slot + 128);
 	}
+}
+
+void
+weir_state_prefetch_entries(WeirState *s)
+{
+	while (s->ring_in != s->ring_out)
+		prefetch_one_entry(s);
 }
 
 void
@@ -1176,8 +1185,6 @@ weir_state_find(WeirState *s, int64 pane_end, uint32 hash, dsa_pointer *iter,
 {
 	dsa_pointer p;
 
-	if (s->ring_in != s->ring_out)
-		prefetch_one_entry(s);
 	if (*iter == 0)
 	{
 		Pane *pane = pane_find(s, pane_end);
@@ -1307,6 +1314,9 @@ plan_puts(WeirState *s, WeirPut *puts, int n, bool cow)
 		PutPlan *plan = &s->plan[i];
 		Size body = body_size(put->group.keylen, put->group.statelen);
 
+		if (i + PREFETCH_AHEAD < n &&
+			DsaPointerIsValid(puts[i + PREFETCH_AHEAD].ref))
+			__builtin_prefetch(at(puts[i + PREFETCH_AHEAD].ref));
 		pane = plan->pane;
 		plan->part = pane_part(pane, put->group.hash);
 		plan->lock = pane_lock_number(pane, put->group.hash);
@@ -1495,6 +1505,20 @@ publish_one(WeirState *s, const PutPlan *plan, const WeirPut *put,
 	}
 }
 
+/* What publish_one will write to. */
+static inline void
+prefetch_target(const PutPlan *plan)
+{
+	const char *slot =
+		DsaPointerIsValid(plan->slot) ? at(plan->slot) : (char *) plan->old;
+
+	__builtin_prefetch(slot, 1);
+	__builtin_prefetch(slot + 64, 1);
+	__builtin_prefetch(slot + 128, 1);
+	if (DsaPointerIsValid(plan->slot) && plan->old != NULL)
+		__builtin_prefetch(plan->old, 1);
+}
+
 void
 weir_state_publish(WeirState *s, WeirPut *puts, int n, WeirPosition position,
 				   TimestampTz watermark)
@@ -1513,7 +1537,11 @@ weir_state_publish(WeirState *s, WeirPut *puts, int n, WeirPosition position,
 	if (n > 0 && pg_atomic_read_u32(&v->cuts) == 0)
 	{
 		for (int i = 0; i < n; i++)
+		{
+			if (i + PREFETCH_AHEAD < n)
+				prefetch_target(&s->plan[i + PREFETCH_AHEAD]);
 			added += publish_one(s, &s->plan[i], &puts[i], version);
+		}
 	}
 	else if (n > 0)
 	{

@@ -62,10 +62,10 @@ extern void weir_state_discard(WeirViewShared *v);
  */
 extern bool weir_state_find(WeirState *s, int64 pane, uint32 hash,
 							dsa_pointer *iter, dsa_pointer *ref, WeirGroup *g);
-/* Prefetch for a coming find: call once per row for some 16 to 64 rows, then
- * find in the same order.  (The bucket at once; the entry when a later call or
- * find comes by, so that nothing waits for memory.) */
+/* Prefetch for coming finds, in two steps so that nothing waits for memory: the
+ * bucket for each of some 16 to 64 rows, then the entries of all of them. */
 extern void weir_state_prefetch(WeirState *s, int64 pane, uint32 hash);
+extern void weir_state_prefetch_entries(WeirState *s);
 
 typedef struct WeirPut
 {
