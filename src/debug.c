@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/lockdefs.h"
+#include "storage/proc.h"
 
 #define DEBUG_LOCK_CLASS 1465207378 /* "WEIR" */
 #define MAX_TEXT		 1024
@@ -98,11 +99,22 @@ static void
 wait_for_lock(const char *name)
 {
 	LOCKTAG tag;
+	int save_timeout = LockTimeout;
 	uint32 key = hash_bytes((const unsigned char *) name, strlen(name));
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, DEBUG_LOCK_CLASS, key, 2);
-	(void) LockAcquire(&tag, ShareLock, true, false);
-	(void) LockRelease(&tag, ShareLock, true);
+	/* the worker's is short */
+	LockTimeout = 0;
+	PG_TRY();
+	{
+		(void) LockAcquire(&tag, ShareLock, true, false);
+		(void) LockRelease(&tag, ShareLock, true);
+	}
+	PG_FINALLY();
+	{
+		LockTimeout = save_timeout;
+	}
+	PG_END_TRY();
 }
 
 void
