@@ -18,7 +18,8 @@ CREATE TABLE weir.view_wish (
 	stream pg_catalog.oid NOT NULL,
 	wanted pg_catalog."char" NOT NULL,
 	generation pg_catalog.int8 NOT NULL,
-	resumes pg_catalog.int8 NOT NULL
+	resumes pg_catalog.int8 NOT NULL,
+	since pg_catalog.int8 NOT NULL
 ) USING heap WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0,
 	autovacuum_vacuum_threshold = 100);
 CREATE INDEX view_wish_stream_idx ON weir.view_wish USING btree (stream);
@@ -31,6 +32,7 @@ CREATE TABLE weir.view_position (
 	"position" pg_catalog.int8 NOT NULL,
 	watermark pg_catalog.timestamptz NOT NULL,
 	closed_before pg_catalog.int8 NOT NULL,
+	allowed_lateness pg_catalog.int8 NOT NULL,
 	checkpoint_seq pg_catalog.int8 NOT NULL,
 	events_in pg_catalog.int8 NOT NULL,
 	late pg_catalog.int8 NOT NULL,
@@ -92,6 +94,12 @@ CREATE TABLE weir.error_log (
 ) USING heap;
 CREATE INDEX error_log_view_idx ON weir.error_log USING btree (view);
 REVOKE ALL ON weir.error_log FROM PUBLIC;
+
+CREATE TABLE weir.stream_trim (
+	stream pg_catalog.oid NOT NULL PRIMARY KEY,
+	up_to pg_catalog.int8 NOT NULL
+) USING heap;
+REVOKE ALL ON weir.stream_trim FROM PUBLIC;
 
 /* ---- access methods ---- */
 

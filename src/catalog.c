@@ -69,7 +69,8 @@ enum
 	Anum_wish_wanted,
 	Anum_wish_generation,
 	Anum_wish_resumes,
-	Natts_wish = Anum_wish_resumes
+	Anum_wish_since,
+	Natts_wish = Anum_wish_since
 };
 
 /* Columns of weir.view_position */
@@ -81,6 +82,7 @@ enum
 	Anum_position_position,
 	Anum_position_watermark,
 	Anum_position_closed_before,
+	Anum_position_allowed_lateness,
 	Anum_position_checkpoint_seq,
 	Anum_position_events_in,
 	Anum_position_late,
@@ -147,6 +149,8 @@ static struct
 	{"view_state", InvalidOid},
 	{"view_state_idx", InvalidOid},
 	{"view_pending", InvalidOid},
+	{"stream_trim", InvalidOid},
+	{"stream_trim_pkey", InvalidOid},
 	{"view_pending_idx", InvalidOid},
 	{"error_log", InvalidOid},
 	{"error_log_view_idx", InvalidOid},
@@ -821,6 +825,7 @@ wish_from_tuple(WeirWish *wish, HeapTuple tuple, TupleDesc desc)
 	wish->wanted = DatumGetChar(values[Anum_wish_wanted - 1]);
 	wish->generation = DatumGetInt64(values[Anum_wish_generation - 1]);
 	wish->resumes = DatumGetInt64(values[Anum_wish_resumes - 1]);
+	wish->since = (WeirNumber) DatumGetInt64(values[Anum_wish_since - 1]);
 }
 
 bool
@@ -908,6 +913,7 @@ weir_catalog_wish_put(const WeirWish *wish)
 	values[Anum_wish_wanted - 1] = CharGetDatum(wish->wanted);
 	values[Anum_wish_generation - 1] = Int64GetDatum(wish->generation);
 	values[Anum_wish_resumes - 1] = Int64GetDatum(wish->resumes);
+	values[Anum_wish_since - 1] = Int64GetDatum((int64) wish->since);
 
 	rel = table_open(weir_catalog_table("view_wish"), RowExclusiveLock);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
@@ -935,6 +941,83 @@ weir_catalog_wish_delete(Oid view)
 }
 
 
+/* ---- what streams have lost ---- */
+
+enum
+{
+	Anum_trim_stream = 1,
+	Anum_trim_up_to,
+	Natts_trim = Anum_trim_up_to
+};
+
+/* The row of a stream, a copy; NULL: none. */
+static HeapTuple
+find_trim(Relation rel, Oid stream, WeirNumber *up_to)
+{
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+	bool isnull;
+
+	*up_to = WEIR_NO_NUMBER;
+	key_oid(&key, Anum_trim_stream, stream);
+	scan = systable_beginscan(rel, weir_catalog_table("stream_trim_pkey"), true,
+							  NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		tuple = heap_copytuple(tuple);
+		*up_to = (WeirNumber) DatumGetInt64(heap_getattr(
+			tuple, Anum_trim_up_to, RelationGetDescr(rel), &isnull));
+	}
+	systable_endscan(scan);
+	return tuple;
+}
+
+WeirNumber
+weir_catalog_trimmed(Oid stream)
+{
+	Relation rel =
+		table_open(weir_catalog_table("stream_trim"), AccessShareLock);
+	WeirNumber up_to;
+
+	(void) find_trim(rel, stream, &up_to);
+	table_close(rel, AccessShareLock);
+	return up_to;
+}
+
+void
+weir_catalog_set_trimmed(Oid stream, WeirNumber up_to)
+{
+	Relation rel =
+		table_open(weir_catalog_table("stream_trim"), RowExclusiveLock);
+	WeirNumber before;
+	HeapTuple old = find_trim(rel, stream, &before);
+	Datum values[Natts_trim];
+	bool nulls[Natts_trim] = {false};
+	HeapTuple tuple;
+
+	values[Anum_trim_stream - 1] = ObjectIdGetDatum(stream);
+	values[Anum_trim_up_to - 1] = Int64GetDatum((int64) Max(up_to, before));
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	if (HeapTupleIsValid(old))
+		CatalogTupleUpdate(rel, &old->t_self, tuple);
+	else
+		CatalogTupleInsert(rel, tuple);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+void
+weir_catalog_forget_stream(Oid stream)
+{
+	ScanKeyData key;
+
+	key_oid(&key, Anum_trim_stream, stream);
+	delete_rows("stream_trim", "stream_trim_pkey", 1, &key);
+}
+
+
 /* ---- positions ---- */
 
 static char *
@@ -956,6 +1039,8 @@ position_from_tuple(WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 	row->position = (WeirPosition) DatumGetInt64(v[Anum_position_position - 1]);
 	row->watermark = DatumGetTimestampTz(v[Anum_position_watermark - 1]);
 	row->closed_before = DatumGetInt64(v[Anum_position_closed_before - 1]);
+	row->allowed_lateness =
+		DatumGetInt64(v[Anum_position_allowed_lateness - 1]);
 	row->checkpoint_seq = DatumGetInt64(v[Anum_position_checkpoint_seq - 1]);
 	row->events_in = DatumGetInt64(v[Anum_position_events_in - 1]);
 	row->late = DatumGetInt64(v[Anum_position_late - 1]);
@@ -997,6 +1082,8 @@ position_to_tuple(const WeirPositionRow *row, TupleDesc desc)
 	v[Anum_position_position - 1] = Int64GetDatum((int64) row->position);
 	v[Anum_position_watermark - 1] = TimestampTzGetDatum(row->watermark);
 	v[Anum_position_closed_before - 1] = Int64GetDatum(row->closed_before);
+	v[Anum_position_allowed_lateness - 1] =
+		Int64GetDatum(row->allowed_lateness);
 	v[Anum_position_checkpoint_seq - 1] = Int64GetDatum(row->checkpoint_seq);
 	v[Anum_position_events_in - 1] = Int64GetDatum(row->events_in);
 	v[Anum_position_late - 1] = Int64GetDatum(row->late);

@@ -12,6 +12,8 @@
  *						by workers only, in the checkpoint transaction.
  *	weir.view_state		blobs of groups (checkpoint.c).  Workers only.
  *	weir.view_pending	final rows of a rebuild before its swap. Workers only.
+ *	weir.stream_trim	one row a stream that has lost events to retention or
+ *						TRUNCATE: up to which number.
  *	weir.error_log		events skipped by on_error = skip, and the error that
  *						stopped a view.  Workers only.
  *
@@ -115,12 +117,22 @@ typedef struct WeirWish
 	char wanted;	  /* WEIR_WANT_* */
 	int64 generation; /* REFRESH increments; starts at 1 */
 	int64 resumes;	  /* weir.resume increments: clears a failure */
+	WeirNumber since; /* what the view counted of its stream began after this
+					   * number: what was trimmed before */
 } WeirWish;
 
 extern bool weir_catalog_wish_get(Oid view, WeirWish *wish);
 extern List *weir_catalog_wish_all(void); /* of palloc'd WeirWish */
 extern void weir_catalog_wish_put(const WeirWish *wish); /* insert or update */
 extern void weir_catalog_wish_delete(Oid view);
+
+/* ---- what streams have lost ---- */
+
+/* Events up to this number are gone; WEIR_NO_NUMBER: none. */
+extern WeirNumber weir_catalog_trimmed(Oid stream);
+/* Never lowers it. */
+extern void weir_catalog_set_trimmed(Oid stream, WeirNumber up_to);
+extern void weir_catalog_forget_stream(Oid stream);
 
 /* ---- positions ---- */
 
@@ -130,10 +142,11 @@ typedef struct WeirPositionRow
 	int64 generation;
 	bool answering; /* exactly one generation of a view has it */
 	WeirPosition position;
-	TimestampTz watermark; /* W at position */
-	int64 closed_before;   /* panes with end <= this are in the heap;
+	TimestampTz watermark;	/* W at position */
+	int64 closed_before;	/* panes with end <= this are in the heap;
 								 * PG_INT64_MIN none */
-	int64 checkpoint_seq;  /* of the last checkpoint */
+	int64 allowed_lateness; /* us; in force from this position on */
+	int64 checkpoint_seq;	/* of the last checkpoint */
 	int64 events_in;
 	int64 late;
 	int64 late_partial;

@@ -864,8 +864,11 @@ relation_altered(Oid relid)
 static void
 relation_dropped(Oid relid)
 {
-	if (weir_catalog_is_stream_oid(relid))
+	if (weir_catalog_is_stream_oid(relid) && !IsBinaryUpgrade)
+	{
 		dropped_at_commit = append_oid(dropped_at_commit, relid);
+		weir_catalog_forget_stream(relid);
+	}
 	if (!weir_catalog_is_continuous_oid(relid) || IsBinaryUpgrade)
 		return;
 	weir_catalog_forget_view(relid, -1);
@@ -1062,6 +1065,8 @@ view_created(Oid view, bool run, bool notice)
 	wish.wanted = run ? WEIR_WANT_RUN : WEIR_WANT_STOP;
 	wish.generation = 1;
 	wish.resumes = 0;
+	weir_log_lock_history(plan->stream, false);
+	wish.since = weir_catalog_trimmed(plan->stream);
 	weir_catalog_wish_put(&wish);
 	if (run)
 	{
@@ -1476,8 +1481,11 @@ start_view(Oid view)
 {
 	WeirViewPlan *plan = plan_view(view, owner_of(view), false, true);
 	WeirWish wish;
+	WeirNumber trimmed;
 	Relation rel;
 
+	weir_log_lock_history(plan->stream, false);
+	trimmed = weir_catalog_trimmed(plan->stream);
 	if (!weir_catalog_wish_get(view, &wish))
 	{
 		wish.view = view;
@@ -1486,12 +1494,25 @@ start_view(Oid view)
 	}
 	else if (wish.wanted != WEIR_WANT_STOP)
 	{
+		if (wish.since < trimmed)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot refresh continuous view \"%s\"",
+						get_rel_name(view)),
+				 errdetail("It has counted events that stream \"%s\" does not "
+						   "hold any more.",
+						   get_rel_name(plan->stream)),
+				 errhint("To begin anew from the events that are left, use "
+						 "REFRESH MATERIALIZED VIEW ... WITH NO DATA first.")));
+
 		/* the old generation answers until the new one has caught up */
 		wish.generation++;
 		wish.resumes++;
 	}
 	wish.stream = plan->stream;
 	wish.wanted = WEIR_WANT_RUN;
+	wish.since = trimmed;
 	weir_catalog_wish_put(&wish);
 
 	rel = table_open(view, NoLock);
@@ -1712,6 +1733,7 @@ truncate_tables(Utility *u)
 					 errhint("Call weir.wait_for() first; a paused or "
 							 "failed view must be resumed or dropped.")));
 		}
+		weir_catalog_set_trimmed(stream, number);
 		truncated_at_commit = append_oid(truncated_at_commit, stream);
 	}
 }

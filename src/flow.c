@@ -513,11 +513,14 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 		row->answering = answering;
 		row->watermark = WEIR_NO_TIME;
 		row->closed_before = PG_INT64_MIN;
+		row->allowed_lateness = flow->options->allowed_lateness;
 		row->failed_resumes = -1;
 		row->checkpoint_at = WEIR_NO_TIME;
 		ItemPointerSetInvalid(&p->checkpoint.tid);
 	}
 	flow->closed_before = row->closed_before;
+	flow->lateness = row->allowed_lateness;
+	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
 	flow->state = weir_state_attach(flow->v, fresh);
 	if (*fresh)
 		load_state(flow, found);
@@ -857,7 +860,7 @@ row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane)
 	*pane = p->memo_end;
 	if (*pane <= flow->closed_before)
 		return false;
-	return !weir_window_is_final(*pane, flow->options->allowed_lateness,
+	return !weir_window_is_final(*pane, flow->lateness,
 								 p->watermarks[*p->at_chunk]);
 }
 
@@ -1049,8 +1052,7 @@ weir_flow_final_before(WeirFlow *flow)
 {
 	if (flow->plan->window.kind == WEIR_WINDOW_NONE)
 		return PG_INT64_MIN;
-	return weir_window_final_before(flow->options->allowed_lateness,
-									flow->watermark);
+	return weir_window_final_before(flow->lateness, flow->watermark);
 }
 
 
@@ -1283,6 +1285,30 @@ weir_flow_dirty(const WeirFlow *flow)
 			weir_state_min_pane(flow->state) <= closable);
 }
 
+bool
+weir_flow_is_stale(const WeirFlow *flow)
+{
+	return flow->priv->stale;
+}
+
+void
+weir_flow_replan(WeirFlow *flow)
+{
+	Assert(!flow->priv->started);
+	make_plan(flow);
+}
+
+bool
+weir_flow_adopt_lateness(WeirFlow *flow)
+{
+	if (flow->lateness == flow->options->allowed_lateness)
+		return false;
+	flow->lateness = flow->options->allowed_lateness;
+	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
+	flow->priv->dirty = true;
+	return true;
+}
+
 void
 weir_flow_set_built(WeirFlow *flow)
 {
@@ -1307,6 +1333,7 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 	c->full = c->full || full;
 	c->row.position = flow->position;
 	c->row.watermark = flow->watermark;
+	c->row.allowed_lateness = flow->lateness;
 	c->row.events_in = pg_atomic_read_u64(&v->events_in);
 	c->row.late = pg_atomic_read_u64(&v->late);
 	c->row.late_partial = pg_atomic_read_u64(&v->late_partial);

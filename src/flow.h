@@ -35,7 +35,10 @@ typedef struct WeirFlow
 	WeirState *state;
 	WeirPosition position; /* consumed and published */
 	TimestampTz watermark; /* W at position */
-	int64 closed_before;   /* panes with end <= this take no more rows */
+	/* allowed_lateness as it is in force, us; recorded with the position, so that
+	 * replay judges alike */
+	int64 lateness;
+	int64 closed_before; /* panes with end <= this take no more rows */
 
 	/* set by the worker between begin and publish */
 	uint64 batch_events; /* events of the batch, before WHERE */
@@ -89,6 +92,18 @@ extern void weir_flow_set_built(WeirFlow *flow);
  */
 extern bool weir_flow_record_failure(WeirFlow *flow, int64 resumes,
 									 const char *sqlstate, const char *message);
+
+/*
+ * Has anything changed that the plan depends on?  replan: look now, not at the
+ * next begin.  In a transaction with the stream locked; raises as open does.
+ */
+extern bool weir_flow_is_stale(const WeirFlow *flow);
+extern void weir_flow_replan(WeirFlow *flow);
+/*
+ * Put a changed allowed_lateness into force.  True: it has changed; the caller
+ * checkpoints before it goes on, so that it is known from where on it counts.
+ */
+extern bool weir_flow_adopt_lateness(WeirFlow *flow);
 
 /* An event was skipped: to be written by the next checkpoint.  json NULL: it
  * could not be shown.  discard forgets those of the unpublished batch. */

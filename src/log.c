@@ -1577,6 +1577,21 @@ weir_log_lock_adoption(Oid stream, bool collecting)
 	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
+bool
+weir_log_lock_history(Oid stream, bool trimming)
+{
+	LOCKTAG tag;
+
+	if (!trimming)
+	{
+		LockDatabaseObject(RelationRelationId, stream, 2, ShareLock);
+		return true;
+	}
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 2);
+	return LockAcquire(&tag, ExclusiveLock, false, true) !=
+		   LOCKACQUIRE_NOT_AVAIL;
+}
+
 typedef struct CollectPrepared
 {
 	Oid stream;
@@ -1745,7 +1760,7 @@ delete_tuple(Relation rel, ItemPointer tid, CommandId cid)
  */
 uint64
 weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
-			  uint64 keep_bytes)
+			  uint64 keep_bytes, WeirNumber *trimmed)
 {
 	MemoryContext cxt = AllocSetContextCreate(
 		CurrentMemoryContext, "weir log trim", ALLOCSET_DEFAULT_SIZES);
@@ -1759,6 +1774,7 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	TupleTableSlot *slot;
 	TableScanDesc scan;
 
+	*trimmed = WEIR_NO_NUMBER;
 	memset(&trim, 0, sizeof(trim));
 	trim.up_to = up_to;
 	trim.older_than = older_than;
@@ -1774,6 +1790,7 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 			break;
 		hash_search(doomed, &trim.txns[i].xid, HASH_ENTER, NULL);
 		freed += trim.txns[i].nbytes;
+		*trimmed = trim.txns[i].number;
 	}
 
 	if (freed > 0 || hash_get_num_entries(doomed) > 0)

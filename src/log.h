@@ -181,10 +181,16 @@ extern void weir_log_remove_prepared(Oid stream, FullTransactionId xid);
  * Delete whole transactions with number <= up_to and arrival < older_than
  * (own transaction: caller has started one and holds the stream's
  * RowExclusiveLock), oldest first, as long as at least keep_bytes remain.
- * Returns bytes freed.
+ * Returns bytes freed; *trimmed is the highest number deleted, or no number.
  */
 extern uint64 weir_log_trim(Relation rel, WeirPosition up_to,
-							TimestampTz older_than, uint64 keep_bytes);
+							TimestampTz older_than, uint64 keep_bytes,
+							WeirNumber *trimmed);
+/*
+ * Those who trim exclude those who begin to read a stream's history, until the
+ * transaction's end.  False: a trimmer could not have it at once.
+ */
+extern bool weir_log_lock_history(Oid stream, bool trimming);
 
 /* ---- rewrite (VACUUM FULL) ---- */
 extern void weir_log_rewrite(Relation old_rel, Relation new_rel,

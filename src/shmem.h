@@ -124,6 +124,7 @@ typedef struct WeirViewShared
 
 	/* progress; written by the worker under publish_lock exclusive; read under
 	 * publish_lock shared, or alone through the atomics */
+	pg_atomic_uint64 allowed_lateness; /* us; in force */
 	pg_atomic_uint64 position;
 	TimestampTz watermark;		   /* W at position */
 	pg_atomic_uint32 status;	   /* WeirViewStatus */

@@ -1705,6 +1705,7 @@ fill_final_cache(FinalCache *cache, Oid view, Snapshot snapshot)
 	cache->stored_watermark = WEIR_NO_TIME;
 	if (weir_catalog_position_get(view, -1, snapshot, &row, &tid))
 	{
+		cache->lateness = row.allowed_lateness;
 		cache->closed_before = row.closed_before;
 		cache->stored_watermark = row.watermark;
 	}
@@ -1751,7 +1752,10 @@ weir_view_is_final(PG_FUNCTION_ARGS)
 		{
 			LWLockAcquire(&v->publish_lock, LW_SHARED);
 			if (v->in_use && v->view == view && v->answering && v->state_valid)
+			{
 				watermark = v->watermark;
+				cache->lateness = pg_atomic_read_u64(&v->allowed_lateness);
+			}
 			LWLockRelease(&v->publish_lock);
 		}
 	}

@@ -104,6 +104,7 @@
 #define LOCK_TIMEOUT	"500ms" /* less than deadlock_timeout: we yield first */
 #define TICK			USECS_PER_SEC
 #define RETENTION_EVERY (60 * USECS_PER_SEC)
+#define CLOSE_EVERY		(100 * INT64CONST(1000))
 #define FIRST_RETRY		(10 * INT64CONST(1000))
 #define LAST_RETRY		(5 * USECS_PER_SEC)
 
@@ -146,6 +147,7 @@ typedef struct Run
 	int tries; /* to open, lock, checkpoint */
 	TimestampTz next_try;
 	TimestampTz next_checkpoint;
+	TimestampTz last_checkpoint;
 	TimestampTz next_expire;
 	uint64 log_bytes; /* consumed since the last checkpoint */
 
@@ -621,7 +623,9 @@ set_status(Run *run)
 static void
 schedule_checkpoint(Run *run)
 {
-	run->next_checkpoint = weir_now() + (int64) weir_checkpoint_interval * 1000;
+	run->last_checkpoint = weir_now();
+	run->next_checkpoint =
+		run->last_checkpoint + (int64) weir_checkpoint_interval * 1000;
 }
 
 /* In a transaction with the stream locked. */
@@ -865,15 +869,18 @@ checkpoint_run(Run *run)
 
 /*
  * Rows of final windows are shown from memory until a checkpoint moves them to
- * the heap; when memory gets scarce that must not wait.
+ * the heap; when memory gets scarce, or they are not shown, that must not wait.
  */
 static bool
-needs_room(const Run *run)
+must_close(const Run *run)
 {
-	if (weir_state_memory_used() < (Size) weir_state_memory * 1024 / 10 * 6)
+	WeirFlow *flow = run->flow;
+
+	if (flow->options->emit == WEIR_EMIT_LIVE &&
+		weir_state_memory_used() < (Size) weir_state_memory * 1024 / 10 * 6)
 		return false;
-	return weir_state_min_pane(run->flow->state) <=
-		   Max(weir_flow_final_before(run->flow), run->flow->closed_before);
+	return weir_state_min_pane(flow->state) <=
+		   Max(weir_flow_final_before(flow), flow->closed_before);
 }
 
 static bool
@@ -894,7 +901,7 @@ checkpoint_is_due(Run *run, TimestampTz now)
 			return true;
 		schedule_checkpoint(run);
 	}
-	return needs_room(run);
+	return now >= run->last_checkpoint + CLOSE_EVERY && must_close(run);
 }
 
 static void
@@ -1943,7 +1950,7 @@ would_close(Oid stream, TimestampTz target)
 			continue;
 		end = weir_state_min_pane(flow->state);
 		if (end != PG_INT64_MAX && end > flow->closed_before &&
-			weir_window_is_final(end, flow->options->allowed_lateness, target))
+			weir_window_is_final(end, flow->lateness, target))
 			return true;
 	}
 	return false;
@@ -2016,23 +2023,31 @@ trim_stream(Oid stream)
 	Relation rel;
 	WeirStreamOptions options;
 	WeirPosition up_to;
+	WeirNumber trimmed = WEIR_NO_NUMBER;
+	WeirNumber trimmed2 = WEIR_NO_NUMBER;
 
 	start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	rel = ConditionalLockRelationOid(stream, RowExclusiveLock)
 			  ? try_relation_open(stream, NoLock)
 			  : NULL;
-	if (rel != NULL && weir_catalog_is_stream(rel))
+	if (rel != NULL && weir_catalog_is_stream(rel) &&
+		weir_log_lock_history(stream, true))
 	{
 		options = *weir_catalog_stream_options(rel);
 		up_to = durable_position(stream);
 		if (up_to != WEIR_NO_NUMBER && options.retention != PG_INT64_MAX)
-			(void) weir_log_trim(rel, up_to, weir_now() - options.retention, 0);
+			(void) weir_log_trim(rel, up_to, weir_now() - options.retention, 0,
+								 &trimmed);
 		if (up_to != WEIR_NO_NUMBER && options.retention_size != PG_INT64_MAX)
 		{
 			CommandCounterIncrement();
-			(void) weir_log_trim(rel, up_to, DT_NOEND, options.retention_size);
+			(void) weir_log_trim(rel, up_to, DT_NOEND, options.retention_size,
+								 &trimmed2);
 		}
+		trimmed = Max(trimmed, trimmed2);
+		if (trimmed != WEIR_NO_NUMBER)
+			weir_catalog_set_trimmed(stream, trimmed);
 	}
 	if (rel != NULL)
 		relation_close(rel, NoLock);
@@ -2165,17 +2180,85 @@ run_cohorts(TimestampTz now)
 	return busy;
 }
 
+/*
+ * ALTER, or something else a plan depends on.  An error is the batch's that
+ * finds it again, if there ever is one.
+ */
+static void
+replan(Run *run)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		start_transaction();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		relation_close(open_stream(run->stream), NoLock);
+		in_user_code = true;
+		weir_flow_replan(run->flow);
+		in_user_code = false;
+		PopActiveSnapshot();
+		commit_transaction();
+		run->tries = 0;
+		run->next_try = 0;
+	}
+	PG_CATCH();
+	{
+		ErrorData *e;
+
+		in_user_code = false;
+		MemoryContextSwitchTo(cxt);
+		e = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(worker_cxt);
+		if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+			run->next_try = retry_time(&run->tries);
+		else
+			fail_run(run, e);
+		FreeErrorData(e);
+	}
+	PG_END_TRY();
+}
+
+/*
+ * The run's view follows a change of its options.  A new allowed_lateness
+ * counts from where the log ends now.
+ */
+static void
+follow_options(Run *run, TimestampTz now)
+{
+	if (run->next_try > now)
+		return;
+	if (weir_flow_is_stale(run->flow))
+		replan(run);
+	if (run->failed ||
+		run->flow->lateness == run->flow->options->allowed_lateness)
+		return;
+	if (run->cohort != NULL && (run->cohort->next_try != 0 ||
+								weir_log_reader_pending(run->cohort->reader)))
+		return;
+	if (weir_flow_adopt_lateness(run->flow))
+		run->next_checkpoint = now;
+}
+
 static void
 run_checkpoints(TimestampTz now)
 {
 	List *todo = list_copy(runs);
 	ListCell *lc;
 
+	/* who asks for a checkpoint may have changed something before */
+	if (pg_atomic_read_u32(&database->wishes) != wishes_seen)
+		return;
 	foreach(lc, todo)
 	{
 		Run *run = lfirst(lc);
 
 		if (run->flow == NULL || run->failed)
+			continue;
+		follow_options(run, now);
+		if (run->failed)
 			continue;
 		if (!run->answering && !run->paused && run->next_try <= now &&
 			weir_flow_row(run->flow)->built)
@@ -2220,8 +2303,11 @@ idle_time(TimestampTz now)
 			continue;
 		if (run->next_try != 0)
 			next = Min(next, run->next_try);
-		if (run->flow != NULL)
-			next = Min(next, run->next_checkpoint);
+		if (run->flow == NULL)
+			continue;
+		next = Min(next, run->next_checkpoint);
+		if (must_close(run))
+			next = Min(next, run->last_checkpoint + CLOSE_EVERY);
 	}
 	return Max((next - now) / 1000, 0) + 1;
 }
