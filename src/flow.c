@@ -1015,10 +1015,10 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 	}
 	weir_debug_point("publish");
 
-	/* from here on nothing raises */
-	weir_state_publish(flow->state, puts, n, position, watermark);
-	flow->position = position;
-	flow->watermark = watermark;
+	/*
+	 * From here on nothing raises.  The counters first, so that whoever has
+	 * waited for the position finds them.
+	 */
 	if (p->started)
 	{
 		pg_atomic_write_u64(&v->events_in, pg_atomic_read_u64(&v->events_in) +
@@ -1027,6 +1027,9 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 		if (n > 0 || flow->batch_events > 0)
 			p->dirty = true;
 	}
+	weir_state_publish(flow->state, puts, n, position, watermark);
+	flow->position = position;
+	flow->watermark = watermark;
 	flow->batch_events = 0;
 	p->late = 0;
 	p->ngroups = 0;
