@@ -44,7 +44,9 @@ CREATE FUNCTION live_lines(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
 DECLARE line text;
 BEGIN
   FOR line IN EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF) ' || query LOOP
-    IF line ~ 'Live (Lookup|Groups|Rows)' THEN RETURN NEXT btrim(line); END IF;
+    IF line ~ 'Live (Lookup|Groups|Rows)' THEN
+      RETURN NEXT regexp_replace(btrim(line), '\$0|\(InitPlan 1\)\.col1', 'initplan');
+    END IF;
   END LOOP;
 END $$;
 EXPLAIN (COSTS OFF) SELECT * FROM w WHERE k = 7;
@@ -133,19 +135,20 @@ SELECT k, note FROM acc ORDER BY k;
 EXPLAIN (COSTS OFF) SELECT acc.k FROM acc, kg WHERE kg.k = acc.k AND kg.g = 'g1' FOR UPDATE OF acc;
 SELECT acc.k, kg.n FROM acc, kg WHERE kg.k = acc.k AND kg.g = 'g1' ORDER BY 1 FOR UPDATE OF acc;
 SELECT acc.k FROM acc WHERE EXISTS (SELECT 1 FROM w WHERE w.k = acc.k AND n = 6) ORDER BY 1 FOR SHARE;
-MERGE INTO acc USING big ON big.k = acc.k
+MERGE INTO acc USING (SELECT * FROM big WHERE k IS NOT NULL) big ON big.k = acc.k
   WHEN MATCHED THEN UPDATE SET n = big.n
   WHEN NOT MATCHED THEN INSERT VALUES (big.k, big.n, 'new');
 SELECT count(*), sum(n) FROM acc;
 DELETE FROM acc USING kg WHERE kg.k = acc.k AND kg.g = 'g0' AND kg.n > 4;
 SELECT count(*) FROM acc;
-INSERT INTO acc SELECT k, n FROM big ON CONFLICT (k) DO UPDATE SET n = 0;
+INSERT INTO acc SELECT k, n FROM big WHERE k IS NOT NULL ON CONFLICT (k) DO UPDATE SET n = 0;
+SELECT count(*), sum(n) FROM acc;
 UPDATE acc SET n = 1 FROM w WHERE w.k = acc.k AND w.tableoid = 'w'::regclass;
 SELECT * FROM w FOR UPDATE;
 DELETE FROM w;
 CREATE FUNCTION live_k() RETURNS SETOF bigint LANGUAGE sql STABLE AS 'SELECT k FROM w';
 SELECT count(*) FROM live_k();
-SELECT count(*) FROM acc, live_k() l WHERE l = acc.k FOR UPDATE OF acc;
+SELECT l FROM acc, live_k() l WHERE l = acc.k FOR UPDATE OF acc;
 
 -- one image for a whole statement, and what is not in it
 WITH a AS MATERIALIZED (SELECT sum(n) AS n FROM w), b AS MATERIALIZED (SELECT sum(n) AS n FROM w WHERE k IS NOT NULL)
@@ -171,7 +174,7 @@ SELECT weir.wait_for();
 SET work_mem = '64kB';
 SELECT count(*), sum(n), sum(s), sum(a[1]) FROM kg WHERE g = 'many';
 SET enable_hashjoin = off; SET enable_mergejoin = off;
-SELECT count(*), sum(kg.s) FROM generate_series(900, 1200) k JOIN kg ON kg.k = k AND kg.g = 'many';
+SELECT count(*), sum(kg.s) FROM generate_series(900, 1200) i JOIN kg ON kg.k = i AND kg.g = 'many';
 SELECT count(*), sum(s) FROM generate_series(900, 1200) i, LATERAL (SELECT s FROM kg WHERE kg.k = i.i AND kg.g = 'many') x;
 RESET enable_hashjoin; RESET enable_mergejoin;
 BEGIN;

@@ -5,7 +5,7 @@ CREATE FUNCTION options_of(rel regclass) RETURNS SETOF text LANGUAGE sql AS
 $$ SELECT o FROM pg_class, unnest(reloptions) o
    WHERE oid = rel AND o NOT LIKE 'settings=%' ORDER BY 1 $$;
 CREATE FUNCTION wish(rel regclass) RETURNS text LANGUAGE sql AS
-$$ SELECT wanted || ' ' || CASE WHEN relispopulated THEN 'populated' ELSE 'empty' END
+$$ SELECT wanted::text || ' ' || CASE WHEN relispopulated THEN 'populated' ELSE 'empty' END
    FROM weir.view_wish w JOIN pg_class c ON c.oid = w.view WHERE w.view = rel $$;
 
 CREATE TABLE s (a int, ts timestamptz NOT NULL, b text) USING stream
@@ -142,9 +142,10 @@ REFRESH MATERIALIZED VIEW v;
 ROLLBACK;
 
 -- COPY reads final and live rows
-COPY v TO STDOUT;
-COPY v (total) TO STDOUT;
+COPY stopped TO STDOUT;
+COPY stopped (n) TO STDOUT WITH (FORMAT csv, HEADER);
 COPY v FROM STDIN;
+\.
 
 -- what core refuses
 TRUNCATE v;
