@@ -85,7 +85,7 @@ INSERT INTO spellings (col, val) VALUES
 -- the oracle: same rows, same spelling.  A hashed aggregate keeps the first of
 -- equal keys, as the view does; sorting would keep any.
 CREATE FUNCTION differences() RETURNS TABLE (view name, problem text) LANGUAGE plpgsql
-  SET enable_sort = off SET max_parallel_workers_per_gather = 0 AS $$
+  SET enable_sort = off SET max_parallel_workers_per_gather = 0 SET jit = off AS $$
 DECLARE
   n bigint;
   batch text;
@@ -95,8 +95,8 @@ BEGIN
     SELECT matviewname, rtrim(definition, ';') FROM pg_matviews WHERE schemaname = 'public' ORDER BY 1
   LOOP
     queries := queries + 1;
-    EXECUTE format('SELECT count(*) FROM ((SELECT v::text FROM %1$I v EXCEPT ALL SELECT q::text FROM (%2$s) q)
-      UNION ALL (SELECT q::text FROM (%2$s) q EXCEPT ALL SELECT v::text FROM %1$I v)) d', view, batch) INTO n;
+    EXECUTE format('WITH v AS MATERIALIZED (SELECT r::text FROM %I r), b AS MATERIALIZED (SELECT r::text FROM (%s) r)
+      SELECT count(*) FROM ((TABLE v EXCEPT ALL TABLE b) UNION ALL (TABLE b EXCEPT ALL TABLE v)) d', view, batch) INTO n;
     problem := n || ' rows differ';
     IF n > 0 THEN RETURN NEXT; END IF;
     CONTINUE WHEN view NOT LIKE 'v\_%';
