@@ -865,16 +865,16 @@ learn_ratio(WeirChunkBuilder *b, Size raw, Size stored)
 	b->limit = BODY_MAX * last_lz4_ratio;
 }
 
-char *
-weir_chunk_builder_finish(WeirChunkBuilder *b, FullTransactionId xid,
-						  uint32 chunk_no, const WeirRecord *record, bool lz4,
-						  Size *len)
+/* times, record: NULL or what the header shall say. */
+static char *
+build_image(WeirChunkBuilder *b, FullTransactionId xid, uint32 chunk_no,
+			const TimestampTz *times, const WeirRecord *record, bool lz4,
+			Size *len)
 {
 	WeirChunkHeader header;
 	Size head = sizeof(header);
 	Size raw = b->nrows > 0 ? body_size(b) : 0;
 	Size stored = raw;
-	TimestampTz times[2];
 	char *image;
 	char *p;
 
@@ -885,10 +885,10 @@ weir_chunk_builder_finish(WeirChunkBuilder *b, FullTransactionId xid,
 	header.chunk_no = chunk_no;
 	header.nrows = b->nrows;
 	header.raw_len = raw;
-	if (weir_chunk_builder_max_time(b) != WEIR_NO_TIME)
+	if (times != NULL)
 	{
 		header.flags |= WEIR_CHUNK_HAS_TIME;
-		head += sizeof(times);
+		head += TIMES_SIZE;
 	}
 	if (record != NULL)
 	{
@@ -898,12 +898,10 @@ weir_chunk_builder_finish(WeirChunkBuilder *b, FullTransactionId xid,
 
 	image = palloc_extended(head + raw, MCXT_ALLOC_HUGE);
 	p = image + sizeof(header);
-	if (header.flags & WEIR_CHUNK_HAS_TIME)
+	if (times != NULL)
 	{
-		times[0] = b->cols[b->event_attno - 1].min;
-		times[1] = b->cols[b->event_attno - 1].max;
-		memcpy(p, times, sizeof(times));
-		p += sizeof(times);
+		memcpy(p, times, TIMES_SIZE);
+		p += TIMES_SIZE;
 	}
 	if (record != NULL)
 	{
@@ -940,6 +938,20 @@ weir_chunk_builder_finish(WeirChunkBuilder *b, FullTransactionId xid,
 	((WeirChunkHeader *) image)->crc = image_crc(image, *len);
 	reset(b);
 	return image;
+}
+
+char *
+weir_chunk_builder_finish(WeirChunkBuilder *b, FullTransactionId xid,
+						  uint32 chunk_no, const WeirRecord *record, bool lz4,
+						  Size *len)
+{
+	TimestampTz times[2];
+
+	if (weir_chunk_builder_max_time(b) == WEIR_NO_TIME)
+		return build_image(b, xid, chunk_no, NULL, record, lz4, len);
+	times[0] = b->cols[b->event_attno - 1].min;
+	times[1] = b->cols[b->event_attno - 1].max;
+	return build_image(b, xid, chunk_no, times, record, lz4, len);
 }
 
 /* ------------------------------------------------------------------------
@@ -1439,4 +1451,42 @@ weir_chunk_reader_open(WeirChunkReader *r, const char *image, Size len)
 		value = getmissingattr(r->desc, i + 1, &isnull);
 		fill_column(r, i, value, isnull);
 	}
+}
+
+/*
+ * The rows stay one chunk, however large that becomes.  The times are copied:
+ * this file is not told which column is the event time.
+ */
+char *
+weir_chunk_widen(WeirChunkReader *r, const char *image, Size len, Size *new_len)
+{
+	WeirChunkBuilder *b = weir_chunk_builder_create(r->desc, 0);
+	WeirChunkHeader header;
+	WeirRecord record;
+	TimestampTz times[2];
+	bool has_record =
+		weir_chunk_peek(image, len, &times[0], &times[1], &record);
+	Datum *values = palloc(Max(r->desc->natts, 1) * sizeof(Datum));
+	bool *nulls = palloc(Max(r->desc->natts, 1));
+	char *result;
+
+	memcpy(&header, image, sizeof(header));
+	weir_chunk_reader_open(r, image, len);
+	for (int row = 0; row < r->nrows; row++)
+	{
+		for (int i = 0; i < r->desc->natts; i++)
+		{
+			values[i] = r->values[i][row];
+			nulls[i] = r->nulls[i] != NULL && r->nulls[i][row];
+		}
+		(void) add_row(b, values, nulls, true);
+	}
+	result = build_image(b, header.xid, header.chunk_no,
+						 (header.flags & WEIR_CHUNK_HAS_TIME) ? times : NULL,
+						 has_record ? &record : NULL,
+						 (header.flags & WEIR_CHUNK_LZ4) != 0, new_len);
+	weir_chunk_builder_free(b);
+	pfree(values);
+	pfree(nulls);
+	return result;
 }

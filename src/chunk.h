@@ -171,4 +171,13 @@ extern void weir_chunk_reader_open(WeirChunkReader *r, const char *image,
 								   Size len);
 extern void weir_chunk_reader_free(WeirChunkReader *r);
 
+/*
+ * The image as it would be if its rows had been written with all columns of
+ * the reader's descriptor, those added since at their missing values; all else
+ * stays.  The reader wants all columns.  palloc'd (huge allowed) in the current
+ * context.
+ */
+extern char *weir_chunk_widen(WeirChunkReader *r, const char *image, Size len,
+							  Size *new_len);
+
 #endif /* WEIR_CHUNK_H */

@@ -396,25 +396,12 @@ init_tuple(HeapTuple tup, char *space, Size len, Oid relid)
 	tup->t_data->t_hoff = TUPLE_HOFF;
 }
 
+/* Puts a tuple into the file and says where. */
+typedef ItemPointerData (*StoreTuple)(void *arg, HeapTuple tup);
+
+/* Store an image, in pieces if need be; returns the place of the head. */
 static ItemPointerData
-insert_tuple(Relation rel, HeapTuple tup, CommandId cid)
-{
-	Shadow shadow;
-
-	weir_debug_point("log_append");
-	heap_insert(make_shadow(&shadow, rel), tup, cid, HEAP_INSERT_NO_LOGICAL,
-				NULL);
-	return tup->t_self;
-}
-
-/*
- * Skipping the FSM or freezing (COPY FREEZE) is asked for by the statement that
- * inserted a row; its chunk may be written by a later one.  So options count
- * for nothing here: chunks fill the pages that retention has emptied.
- */
-ItemPointerData
-weir_log_append(Relation rel, const char *image, Size len, CommandId cid,
-				int options)
+store_image(Oid relid, const char *image, Size len, StoreTuple store, void *arg)
 {
 	/* the union aligns it */
 	union
@@ -434,10 +421,10 @@ weir_log_append(Relation rel, const char *image, Size len, CommandId cid,
 
 	if (len <= WEIR_CHUNK_MAX)
 	{
-		init_tuple(&tup, space.data, len, RelationGetRelid(rel));
+		init_tuple(&tup, space.data, len, relid);
 		memcpy(space.data + TUPLE_HOFF, image, len);
 		SET_VARSIZE(h, len);
-		return insert_tuple(rel, &tup, cid);
+		return store(arg, &tup);
 	}
 
 	/*
@@ -470,9 +457,9 @@ weir_log_append(Relation rel, const char *image, Size len, CommandId cid,
 		}
 		memcpy(p, image + pos, n);
 		p += n;
-		init_tuple(&tup, space.data, p - (char *) h, RelationGetRelid(rel));
+		init_tuple(&tup, space.data, p - (char *) h, relid);
 		SET_VARSIZE(h, p - (char *) h);
-		link.next = insert_tuple(rel, &tup, cid);
+		link.next = store(arg, &tup);
 		link.rest = len - pos;
 		linked = true;
 		if (pos == parts + first)
@@ -480,13 +467,46 @@ weir_log_append(Relation rel, const char *image, Size len, CommandId cid,
 		pos -= room;
 	}
 
-	init_tuple(&tup, space.data, WEIR_CHUNK_MAX, RelationGetRelid(rel));
+	init_tuple(&tup, space.data, WEIR_CHUNK_MAX, relid);
 	memcpy(h, image, parts);
 	SET_VARSIZE(h, WEIR_CHUNK_MAX);
 	h->flags |= WEIR_CHUNK_HAS_NEXT;
 	memcpy((char *) h + parts, &link, sizeof(link));
 	memcpy((char *) h + parts + sizeof(link), image + parts, first);
-	return insert_tuple(rel, &tup, cid);
+	return store(arg, &tup);
+}
+
+typedef struct AppendTo
+{
+	Relation rel;
+	CommandId cid;
+} AppendTo;
+
+static ItemPointerData
+append_tuple(void *arg, HeapTuple tup)
+{
+	AppendTo *append = arg;
+	Shadow shadow;
+
+	weir_debug_point("log_append");
+	heap_insert(make_shadow(&shadow, append->rel), tup, append->cid,
+				HEAP_INSERT_NO_LOGICAL, NULL);
+	return tup->t_self;
+}
+
+/*
+ * Skipping the FSM or freezing (COPY FREEZE) is asked for by the statement that
+ * inserted a row; its chunk may be written by a later one.  So options count
+ * for nothing here: chunks fill the pages that retention has emptied.
+ */
+ItemPointerData
+weir_log_append(Relation rel, const char *image, Size len, CommandId cid,
+				int options)
+{
+	AppendTo append = {rel, cid};
+
+	return store_image(RelationGetRelid(rel), image, len, append_tuple,
+					   &append);
 }
 
 void
@@ -1849,7 +1869,12 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 typedef struct RewriteSource
 {
 	Relation rel;
+	Relation new_rel;
+	Shadow shadow; /* of new_rel */
 	RewriteState rewrite;
+	int missing_natts;		 /* chunks of fewer columns must be widened */
+	WeirChunkReader *reader; /* then */
+	HeapTuple head;			 /* whose transactions a tuple made anew has */
 	TransactionId oldest_xmin;
 	double rows;
 	double dead;
@@ -1884,8 +1909,43 @@ copy_raw_tuple(Relation rel, ItemPointer tid)
 static ItemPointerData
 rewrite_tuple(RewriteSource *src, HeapTuple old, HeapTuple copy)
 {
+	/* catalog access since the last tuple may have closed the file */
+	src->shadow.rel.rd_smgr = RelationGetSmgr(src->new_rel);
 	rewrite_heap_tuple(src->rewrite, old, copy);
 	return copy->t_self;
+}
+
+static ItemPointerData
+rewrite_new_tuple(void *arg, HeapTuple tup)
+{
+	RewriteSource *src = arg;
+
+	return rewrite_tuple(src, src->head, tup);
+}
+
+/*
+ * Core takes it that a rewrite makes the missing values of added columns real
+ * and forgets them.
+ */
+static void
+rewrite_widened(RewriteSource *src, HeapTuple head)
+{
+	Size len;
+	const char *image = tuple_image(head, &len);
+	Size whole_len;
+	char *whole = palloc_extended(joined_length(image, len), MCXT_ALLOC_HUGE);
+	Size new_len;
+	char *widened;
+
+	whole_len = joined_length(image, len);
+	if (has_next(image))
+		join_pieces(src->rel, SnapshotAny, image, len, whole);
+	else
+		memcpy(whole, image, len);
+	widened = weir_chunk_widen(src->reader, whole, whole_len, &new_len);
+	src->head = head;
+	(void) store_image(RelationGetRelid(src->rel), widened, new_len,
+					   rewrite_new_tuple, src);
 }
 
 static void
@@ -1907,11 +1967,20 @@ relink(HeapTuple copy, ItemPointerData next)
 static void
 rewrite_chunk(RewriteSource *src, HeapTuple head)
 {
-	HeapTuple copy = heap_copytuple(head);
+	HeapTuple copy;
 	Size len;
-	const char *image = tuple_image(copy, &len);
+	const char *image = tuple_image(head, &len);
+	WeirChunkHeader header;
 
-	src->rows += ((const WeirChunkHeader *) image)->nrows;
+	memcpy(&header, image, sizeof(header));
+	src->rows += header.nrows;
+	if (header.nrows > 0 && header.natts < src->missing_natts)
+	{
+		rewrite_widened(src, head);
+		return;
+	}
+	copy = heap_copytuple(head);
+	image = tuple_image(copy, &len);
 	if (has_next(image))
 	{
 		ItemPointerData *tids = NULL;
@@ -1963,6 +2032,17 @@ rewrite_chunk(RewriteSource *src, HeapTuple head)
 	heap_freetuple(copy);
 }
 
+/* The last column that has a missing value; 0: none. */
+static int
+missing_natts(TupleDesc desc)
+{
+	for (int i = desc->natts; i > 0; i--)
+		if (TupleDescAttr(desc, i - 1)->atthasmissing &&
+			!TupleDescAttr(desc, i - 1)->attisdropped)
+			return i;
+	return 0;
+}
+
 /*
  * VACUUM FULL: every chunk that somebody may still see keeps header, xmin and
  * xmax.  Caller holds AccessExclusiveLock on old_rel; new_rel is its own.
@@ -1972,7 +2052,6 @@ weir_log_rewrite(Relation old_rel, Relation new_rel, TransactionId oldest_xmin,
 				 TransactionId freeze_xid, MultiXactId multi_cutoff,
 				 double *rows, double *vacuumed, double *recently_dead)
 {
-	Shadow shadow;
 	RewriteSource src;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
@@ -1980,8 +2059,12 @@ weir_log_rewrite(Relation old_rel, Relation new_rel, TransactionId oldest_xmin,
 
 	memset(&src, 0, sizeof(src));
 	src.rel = old_rel;
+	src.new_rel = new_rel;
 	src.oldest_xmin = oldest_xmin;
-	src.rewrite = begin_heap_rewrite(old_rel, make_shadow(&shadow, new_rel),
+	src.missing_natts = missing_natts(RelationGetDescr(old_rel));
+	if (src.missing_natts > 0)
+		src.reader = weir_chunk_reader_create(RelationGetDescr(old_rel), NULL);
+	src.rewrite = begin_heap_rewrite(old_rel, make_shadow(&src.shadow, new_rel),
 									 oldest_xmin, freeze_xid, multi_cutoff);
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir log rewrite",
 								ALLOCSET_DEFAULT_SIZES);
@@ -2019,8 +2102,11 @@ weir_log_rewrite(Relation old_rel, Relation new_rel, TransactionId oldest_xmin,
 	}
 	heap_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
+	src.shadow.rel.rd_smgr = RelationGetSmgr(new_rel);
 	end_heap_rewrite(src.rewrite);
 	MemoryContextDelete(cxt);
+	if (src.reader)
+		weir_chunk_reader_free(src.reader);
 	*rows = src.rows;
 	*vacuumed = src.dead;
 	*recently_dead = src.recently_dead;
