@@ -59,6 +59,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_publication.h"
+#include "catalog/toasting.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/matview.h"
@@ -693,7 +694,20 @@ relation_created(Oid relid, bool is_internal)
 		return;
 	}
 	if (class.am != stream_am && class.am != continuous_am)
+	{
+		/*
+		 * A stream becomes an ordinary table.  It has no TOAST table, so core
+		 * makes none for the new file, where its long values must go.
+		 */
+		if (OidIsValid(class.rewrites) &&
+			weir_catalog_is_stream_oid(class.rewrites))
+		{
+			CommandCounterIncrement();
+			NewHeapCreateToastTable(relid, (Datum) 0, AccessExclusiveLock,
+									InvalidOid);
+		}
 		return;
+	}
 	if (class.am == stream_am && OidIsValid(class.rewrites))
 	{
 		rewrite_created(relid, &class);
