@@ -143,7 +143,11 @@ static bool wake_at_commit = false;		/* workers: look at the wishes */
 static Oid look_at_commit = InvalidOid; /* launcher: look at this database */
 static Oid barred = InvalidOid;			/* database to unbar, commit or abort */
 static List *truncated_at_commit = NIL; /* in TopTransactionContext */
-static List *dropped_at_commit = NIL;	/* streams; as above */
+
+/* Streams dropped by (sub)transactions that have not aborted: the OIDs, and at
+ * which nesting level each was; in TopTransactionContext. */
+static List *dropped_at_commit = NIL;
+static List *dropped_levels = NIL;
 
 /* The arguments of ProcessUtility, for passing on */
 typedef struct Utility
@@ -880,7 +884,12 @@ relation_dropped(Oid relid)
 {
 	if (weir_catalog_is_stream_oid(relid) && !IsBinaryUpgrade)
 	{
-		dropped_at_commit = append_oid(dropped_at_commit, relid);
+		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+		dropped_at_commit = lappend_oid(dropped_at_commit, relid);
+		dropped_levels =
+			lappend_int(dropped_levels, GetCurrentTransactionNestLevel());
+		MemoryContextSwitchTo(old);
 		weir_catalog_forget_stream(relid);
 	}
 	if (!weir_catalog_is_continuous_oid(relid) || IsBinaryUpgrade)
@@ -2086,6 +2095,7 @@ at_xact_end(XactEvent event, void *arg)
 	look_at_commit = InvalidOid;
 	truncated_at_commit = NIL;
 	dropped_at_commit = NIL;
+	dropped_levels = NIL;
 	renames = NIL;
 	new_owners = NIL;
 }
@@ -2094,9 +2104,25 @@ static void
 at_subxact_end(SubXactEvent event, SubTransactionId mine,
 			   SubTransactionId parent, void *arg)
 {
+	int level = GetCurrentTransactionNestLevel();
+
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		ListCell *lc;
+
+		foreach(lc, dropped_levels)
+			lfirst_int(lc) = Min(lfirst_int(lc), level - 1);
+	}
+
 	/* notes of a command that failed; to wake somebody for nothing is fine */
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
+		/* levels grow along the list */
+		while (dropped_levels != NIL && llast_int(dropped_levels) >= level)
+		{
+			dropped_at_commit = list_delete_last(dropped_at_commit);
+			dropped_levels = list_delete_last(dropped_levels);
+		}
 		renames = NIL;
 		new_owners = NIL;
 	}
