@@ -1941,14 +1941,19 @@ transaction(Utility *u)
 {
 	TransactionStmt *stmt = (TransactionStmt *) u->pstmt->utilityStmt;
 	bool commit_prepared = stmt->kind == TRANS_STMT_COMMIT_PREPARED;
+	bool rollback_prepared = stmt->kind == TRANS_STMT_ROLLBACK_PREPARED;
 
 	run_core(u);
-	if (!commit_prepared || weir_shared == NULL)
+	if ((!commit_prepared && !rollback_prepared) || weir_shared == NULL)
 		return;
 
-	/* number its events; and it may have changed wishes */
+	/* number its events, or forget them */
 	if (OidIsValid(weir_catalog_stream_am()))
 		weir_stream_adopt_prepared();
+	if (rollback_prepared)
+		return;
+
+	/* it may have changed wishes */
 	look_at_commit = MyDatabaseId;
 	wake_at_commit = true;
 }
