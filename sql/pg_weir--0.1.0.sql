@@ -135,7 +135,7 @@ COMMENT ON FUNCTION weir.wait_for(pg_catalog.regclass, pg_catalog.interval) IS
 CREATE FUNCTION weir.watermark(rel pg_catalog.regclass)
 	RETURNS pg_catalog.timestamptz
 	AS 'MODULE_PATHNAME', 'weir_stats_watermark'
-	LANGUAGE C VOLATILE STRICT PARALLEL RESTRICTED;
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 COMMENT ON FUNCTION weir.watermark(pg_catalog.regclass) IS
 	'how far event time has come in a stream or a view';
 
