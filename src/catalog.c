@@ -566,6 +566,11 @@ static void
 set_event_time(WeirStreamOptions *options, Relation rel, const char *column)
 {
 	TupleDesc desc = RelationGetDescr(rel);
+	const char *stream = RelationGetRelationName(rel);
+
+	/* the transient copy of a table that ALTER TABLE rewrites */
+	if (OidIsValid(rel->rd_rel->relrewrite))
+		stream = get_rel_name(rel->rd_rel->relrewrite);
 
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -579,7 +584,7 @@ set_event_time(WeirStreamOptions *options, Relation rel, const char *column)
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column \"%s\" of stream \"%s\" cannot be the event "
 						"time",
-						column, RelationGetRelationName(rel)),
+						column, stream),
 				 errdetail("Its type is %s.", format_type_be(att->atttypid)),
 				 errhint("Use a column of type timestamp with time zone.")));
 		if (att->attgenerated != '\0' &&
@@ -589,7 +594,7 @@ set_event_time(WeirStreamOptions *options, Relation rel, const char *column)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("column \"%s\" of stream \"%s\" cannot be the event "
 						"time",
-						column, RelationGetRelationName(rel)),
+						column, stream),
 				 errdetail("It is a virtual generated column."),
 				 errhint("Make it a stored one.")));
 		options->event_attno = att->attnum;
@@ -598,7 +603,7 @@ set_event_time(WeirStreamOptions *options, Relation rel, const char *column)
 	}
 	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 					errmsg("column \"%s\" of stream \"%s\" does not exist",
-						   column, RelationGetRelationName(rel)),
+						   column, stream),
 					errdetail("Option \"event_time\" names it.")));
 }
 

@@ -497,11 +497,12 @@ stream_has_rows(Oid relid)
 {
 	Relation rel = table_open(relid, NoLock);
 	BlockNumber blocks;
-	bool result = false;
+	bool result;
 
 	weir_stream_flush(relid);
 	blocks = RelationGetNumberOfBlocks(rel);
-	if (blocks > 0)
+	result = weir_stream_pending(rel);
+	if (!result && blocks > 0)
 	{
 		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 		WeirLogScan *scan = weir_log_scan_begin(rel, snapshot, 0, blocks);
@@ -524,7 +525,6 @@ typedef struct NewClass
 {
 	Oid am;
 	char relkind;
-	char persistence;
 	Oid rewrites; /* relation this one is the new file of */
 	Oid owner;
 	NameData name;
@@ -552,7 +552,6 @@ read_class(Oid relid, NewClass *class)
 
 		class->am = form->relam;
 		class->relkind = form->relkind;
-		class->persistence = form->relpersistence;
 		class->rewrites = form->relrewrite;
 		class->owner = form->relowner;
 		class->name = form->relname;
@@ -748,13 +747,6 @@ relation_created(Oid relid, bool is_internal)
 						 "SELECT ...")));
 	if (class.relkind == RELKIND_PARTITIONED_TABLE)
 		return; /* a default for partitions; has no rows */
-	if (class.persistence == RELPERSISTENCE_TEMP)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("stream \"%s\" cannot be temporary", NameStr(class.name)),
-			 errdetail("Background workers could not read it."),
-			 errhint("Create it without TEMPORARY, or write USING heap.")));
 	if (!IsBinaryUpgrade)
 		weir_shmem_require();
 
@@ -1467,6 +1459,9 @@ alter_table(Utility *u)
 				statement.options = untransformRelOptions(alter.after);
 		}
 		run_core_as(u, &statement);
+		/* what it was when it was a stream before does not count */
+		if (alter.entering)
+			truncated_at_commit = append_oid(truncated_at_commit, alter.relid);
 	}
 	else
 	{

@@ -29,10 +29,10 @@
  * ends, `mixed` tells which of its rows came when, and scans show a prefix.
  * Parallel workers do not know this: see prepare_parallel.
  *
- * TIDs.  A row of a chunk at (block, line) is (block, line << 8 | row + 1).  A
- * row that is not yet written gets a virtual TID, (VIRTUAL_BLOCK + n, m), which
- * tuple_fetch_row_version resolves until the end of the transaction where there
- * are AFTER ROW triggers.
+ * TIDs.  A row of a chunk at (block, line) is (block, line << 8 | row + 1), with
+ * the ninth bit of line, if set, moved into the block.  A row that is inserted
+ * gets a virtual TID, (VIRTUAL_BLOCK + n, m), which tuple_fetch_row_version
+ * resolves until the end of the transaction where there are AFTER ROW triggers.
  *
  *-------------------------------------------------------------------------
  */
@@ -44,6 +44,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/tsmapi.h"
+#include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_inherits.h"
@@ -62,6 +63,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
+#include "optimizer/planner.h"
 #include "optimizer/restrictinfo.h"
 #include "parser/parsetree.h"
 #include "pgstat.h"
@@ -86,8 +88,15 @@
 #include "shmem.h"
 #include "stream.h"
 
-/* Virtual TIDs: above any block a stream can reach in practice. */
+/*
+ * Virtual TIDs: above any block a stream can reach in practice.  A page may have
+ * more lines (MaxHeapTuplesPerPage, dead ones kept until VACUUM) than eight bits
+ * count: HIGH_LINE is added to the block of those.  A row of an Extra is (its
+ * chunk number + EXTRA_BLOCK, row + 1).
+ */
 #define VIRTUAL_BLOCK	  ((BlockNumber) 0x80000000)
+#define HIGH_LINE		  ((BlockNumber) 0x40000000)
+#define EXTRA_BLOCK		  ((BlockNumber) 0xE0000000)
 #define VIRTUAL_PER_BLOCK 2000
 
 /* So many closed builders may wait for their level to be current. */
@@ -181,10 +190,9 @@ typedef struct Entry
 	int written_space;
 	VirtualRange *written;
 
-	/* the chunk fetched last by a virtual TID */
+	/* the chunk fetched last by a virtual TID, if valid */
 	ItemPointerData fetched;
 	WeirChunkReader *fetch_reader;
-	TupleDesc fetch_desc;
 	char *fetch_image;
 
 	/* adoption of a prepared transaction */
@@ -208,6 +216,7 @@ static int npublications = 0;
 
 static TableAmRoutine stream_methods;
 
+static planner_hook_type prev_planner = NULL;
 static ExecutorStart_hook_type prev_executor_start = NULL;
 static set_rel_pathlist_hook_type prev_set_rel_pathlist = NULL;
 
@@ -221,6 +230,47 @@ refuse(Relation rel, const char *what)
 		 errdetail("Streams are append-only."),
 		 errhint(
 			 "Insert a new event instead, or let retention remove old ones.")));
+}
+
+pg_noreturn static void
+refuse_on_conflict(Relation rel)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot use ON CONFLICT on stream \"%s\"",
+					RelationGetRelationName(rel)),
+			 errdetail("Streams have no unique constraints."),
+			 errhint("Leave out ON CONFLICT, or count each event once in a "
+					 "view with DISTINCT aggregates.")));
+}
+
+pg_noreturn static void
+refuse_lock(Relation rel)
+{
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("cannot lock rows of stream \"%s\"",
+						   RelationGetRelationName(rel)),
+					errdetail("Events never change."),
+					errhint("Leave out FOR UPDATE; FOR SHARE is accepted.")));
+}
+
+pg_noreturn static void
+refuse_sample(Relation rel)
+{
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("cannot use TABLESAMPLE on stream \"%s\"",
+						   RelationGetRelationName(rel)),
+					errdetail("Events are stored in chunks, not one by one."),
+					errhint("Use a condition such as WHERE random() < 0.01.")));
+}
+
+/* The name that a user knows: not that of ALTER TABLE's transient copy. */
+static const char *
+stream_name(Relation rel)
+{
+	return OidIsValid(rel->rd_rel->relrewrite)
+			   ? get_rel_name(rel->rd_rel->relrewrite)
+			   : RelationGetRelationName(rel);
 }
 
 static bool
@@ -328,23 +378,21 @@ current_level(Entry *e)
 	return level;
 }
 
-/* Its options: those of the original if this is its transient copy. */
+/*
+ * A table that ALTER TABLE turns into a stream has its options only afterwards;
+ * ddl.c has given them to the transient copy, which is what is written to.
+ */
 static void
 refresh_entry(Entry *e, Relation rel, CommandId cid)
 {
-	Relation original = rel;
 	const WeirStreamOptions *options;
 	TupleDesc desc = RelationGetDescr(rel);
 	MemoryContext old = MemoryContextSwitchTo(xact_cxt);
 
-	if (OidIsValid(rel->rd_rel->relrewrite))
-		original = table_open(rel->rd_rel->relrewrite, NoLock);
-	options = weir_catalog_stream_options(original);
+	options = weir_catalog_stream_options(rel);
 	e->event_attno = options->event_attno;
 	e->event_is_timestamptz = options->event_is_timestamptz;
 	e->max_future = options->max_future;
-	if (original != rel)
-		table_close(original, NoLock);
 
 	/* ALTER TABLE may have changed the columns since */
 	if (e->desc == NULL || !equalTupleDescs(e->desc, desc))
@@ -355,7 +403,7 @@ refresh_entry(Entry *e, Relation rel, CommandId cid)
 		for (int i = 0; i < desc->natts; i++)
 			if (TupleDescAttr(desc, i)->attlen == -1)
 				e->varlena[e->nvarlena++] = i;
-		e->fetch_reader = NULL;
+		e->fetch_reader = NULL; /* of the old columns */
 	}
 	e->keeps_tids = rel->trigdesc && rel->trigdesc->trig_insert_after_row;
 	e->now = weir_now();
@@ -538,6 +586,18 @@ weir_stream_flush(Oid relid)
 	}
 }
 
+bool
+weir_stream_pending(Relation rel)
+{
+	Entry *e = entries != NULL ? find_entry(rel) : NULL;
+
+	for (Level *l = e ? e->level : NULL; l != NULL; l = l->parent)
+		for (Pending *p = l->first; p != NULL; p = p->next)
+			if (weir_chunk_builder_nrows(p->builder) > 0)
+				return true;
+	return false;
+}
+
 static Pending *
 add_pending(Entry *e, Level *level)
 {
@@ -650,7 +710,7 @@ check_event_time(Entry *e, Relation rel, Datum value, bool isnull)
 			(errcode(ERRCODE_NOT_NULL_VIOLATION),
 			 errmsg(
 				 "null value in column \"%s\" of stream \"%s\" violates event-time constraint",
-				 column, RelationGetRelationName(rel)),
+				 column, stream_name(rel)),
 			 errdetail("It is the event time of the stream."),
 			 errtablecol(rel, e->event_attno)));
 	if (TIMESTAMP_NOT_FINITE(t))
@@ -659,7 +719,7 @@ check_event_time(Entry *e, Relation rel, Datum value, bool isnull)
 			(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 			 errmsg(
 				 "event time in column \"%s\" of stream \"%s\" must be finite",
-				 column, RelationGetRelationName(rel)),
+				 column, stream_name(rel)),
 			 errtablecol(rel, e->event_attno)));
 	if (e->shared)
 		pg_atomic_fetch_add_u64(&e->shared->refused_future, 1);
@@ -667,7 +727,7 @@ check_event_time(Entry *e, Relation rel, Datum value, bool isnull)
 		ERROR,
 		(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
 		 errmsg("event time %s of stream \"%s\" is too far in the future",
-				timestamptz_to_str(t), RelationGetRelationName(rel)),
+				timestamptz_to_str(t), stream_name(rel)),
 		 errdetail(
 			 "Column \"%s\" may be ahead of the clock by the stream's max_future at most.",
 			 column),
@@ -1073,6 +1133,8 @@ subxact_callback(SubXactEvent event, SubTransactionId subid,
 		Level *l = e->level;
 
 		e->fresh = false;
+		/* an aborted chunk's place may be taken by another */
+		ItemPointerSetInvalid(&e->fetched);
 		if (l == NULL || l->subid != subid)
 			continue;
 		if (event == SUBXACT_EVENT_PRE_COMMIT_SUB && nwaiting > MAX_WAITING)
@@ -1341,22 +1403,44 @@ stream_scan_rescan(TableScanDesc scan, struct ScanKeyData *key, bool set_params,
 }
 
 static void
+row_tid(ItemPointer tid, const ItemPointerData *chunk, int row)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(chunk);
+	OffsetNumber line = ItemPointerGetOffsetNumber(chunk);
+
+	if (block >= EXTRA_BLOCK)
+		ItemPointerSet(tid, block, row + 1);
+	else
+		ItemPointerSet(tid, (line & 0x100) ? block | HIGH_LINE : block,
+					   ((line & 0xff) << 8) | (row + 1));
+}
+
+/* The other way round; returns the row, -1 if there can be none. */
+static int
+chunk_tid(ItemPointer chunk, const ItemPointerData *tid)
+{
+	BlockNumber block = ItemPointerGetBlockNumber(tid);
+	OffsetNumber off = ItemPointerGetOffsetNumber(tid);
+	OffsetNumber line = (off >> 8) | ((block & HIGH_LINE) ? 0x100 : 0);
+
+	ItemPointerSet(chunk, block & ~HIGH_LINE, line);
+	return line == 0 ? -1 : (off & 0xff) - 1;
+}
+
+static void
 fill_slot(StreamScan *s, TupleTableSlot *slot)
 {
 	WeirChunkReader *r = s->reader;
 
 	for (int i = 0; i < r->desc->natts; i++)
 	{
-		slot->tts_isnull[i] = r->nulls[i] && r->nulls[i][s->row];
+		slot->tts_isnull[i] =
+			r->values[i] == NULL || (r->nulls[i] && r->nulls[i][s->row]);
 		slot->tts_values[i] =
 			slot->tts_isnull[i] ? (Datum) 0 : r->values[i][s->row];
 	}
 	ExecStoreVirtualTuple(slot);
-	slot->tts_tid = s->tid;
-	if (ItemPointerIsValid(&s->tid))
-		ItemPointerSetOffsetNumber(&slot->tts_tid,
-								   (ItemPointerGetOffsetNumber(&s->tid) << 8) |
-									   (s->row + 1));
+	row_tid(&slot->tts_tid, &s->tid, s->row);
 	slot->tts_tableOid = RelationGetRelid(s->base.rs_rd);
 }
 
@@ -1408,7 +1492,8 @@ next_chunk(StreamScan *s, bool forward)
 		weir_chunk_reader_open(s->reader, s->extras[s->at_extra].image,
 							   s->extras[s->at_extra].len);
 		s->limit = s->extras[s->at_extra].limit;
-		ItemPointerSetInvalid(&s->tid);
+		ItemPointerSet(&s->tid, EXTRA_BLOCK + s->extras[s->at_extra].chunk_no,
+					   1);
 		return true;
 	}
 	s->idle = true;
@@ -1448,82 +1533,168 @@ stream_slot_callbacks(Relation rel)
 	return &TTSOpsVirtual;
 }
 
+/* The row of an Extra, while its chunk is not yet written. */
+static bool
+fetch_extra(Entry *e, uint32 chunk_no, int row, TupleTableSlot *slot)
+{
+	for (Level *l = e->level; l != NULL; l = l->parent)
+		for (Pending *p = l->first; p != NULL; p = p->next)
+			if (p->chunk_no == chunk_no && row >= 0 &&
+				row < weir_chunk_builder_nrows(p->builder))
+			{
+				weir_chunk_builder_get(p->builder, row, slot->tts_values,
+									   slot->tts_isnull);
+				ExecStoreVirtualTuple(slot);
+				return true;
+			}
+	return false;
+}
+
+/* The row of a virtual number, if it is not yet written. */
+static bool
+fetch_pending(Entry *e, uint64 number, TupleTableSlot *slot)
+{
+	for (Level *l = e->level; l != NULL; l = l->parent)
+		for (Pending *p = l->first; p != NULL; p = p->next)
+			for (int i = 0; i < p->nvirtual; i++)
+			{
+				VirtualRange *v = &p->virtuals[i];
+
+				if (number < v->number || number >= v->number + v->n)
+					continue;
+				weir_chunk_builder_get(p->builder,
+									   v->row + (number - v->number),
+									   slot->tts_values, slot->tts_isnull);
+				ExecStoreVirtualTuple(slot);
+				return true;
+			}
+	return false;
+}
+
+/* The written chunk of a virtual number; NULL: there is none. */
+static VirtualRange *
+find_written(Entry *e, uint64 number)
+{
+	int low = 0;
+	int high = e->nwritten;
+
+	while (low < high)
+	{
+		int mid = (low + high) / 2;
+
+		if (e->written[mid].number + e->written[mid].n <= number)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (low >= e->nwritten || e->written[low].number > number)
+		return NULL;
+	return &e->written[low];
+}
+
+/*
+ * The same, from a chunk that is.  Triggers come for row after row: the chunk
+ * stays decoded.
+ */
+static bool
+fetch_written(Entry *e, Relation rel, uint64 number, TupleTableSlot *slot)
+{
+	VirtualRange *v = find_written(e, number);
+	MemoryContext old;
+	StreamScan s;
+	Size len;
+
+	if (v == NULL)
+		return false;
+	if (e->fetch_reader == NULL || !ItemPointerEquals(&e->fetched, &v->tid))
+	{
+		old = MemoryContextSwitchTo(xact_cxt);
+		ItemPointerSetInvalid(&e->fetched);
+		if (e->fetch_image != NULL)
+			pfree(e->fetch_image);
+		e->fetch_image = NULL;
+		if (e->fetch_reader == NULL)
+			e->fetch_reader = weir_chunk_reader_create(e->desc, NULL);
+		if (!weir_log_fetch(rel, SnapshotSelf, &v->tid, &e->fetch_image, &len))
+		{
+			MemoryContextSwitchTo(old);
+			return false;
+		}
+		weir_chunk_reader_open(e->fetch_reader, e->fetch_image, len);
+		e->fetched = v->tid;
+		MemoryContextSwitchTo(old);
+	}
+	memset(&s, 0, sizeof(s.base));
+	s.base.rs_rd = rel;
+	s.reader = e->fetch_reader;
+	s.tid = v->tid;
+	s.row = v->row + (number - v->number);
+	if (s.row >= s.reader->nrows)
+		return false;
+	fill_slot(&s, slot);
+	return true;
+}
+
 /* One row by a real or a virtual TID. */
 static bool
 stream_fetch(Relation rel, ItemPointer tid, Snapshot snapshot,
 			 TupleTableSlot *slot)
 {
 	BlockNumber block = ItemPointerGetBlockNumber(tid);
-	OffsetNumber off = ItemPointerGetOffsetNumber(tid);
-	StreamScan s;
-	ItemPointerData at;
-	char *image;
-	Size len;
+	bool found = false;
 
 	ExecClearTuple(slot);
-	memset(&s, 0, sizeof(s));
-	s.base.rs_rd = rel;
-	s.row = (off & 0xff) - 1;
-	ItemPointerSet(&at, block, off >> 8);
-	if (block >= VIRTUAL_BLOCK)
+	if (block >= EXTRA_BLOCK)
 	{
 		Entry *e = find_entry(rel);
-		uint64 number =
-			(uint64) (block - VIRTUAL_BLOCK) * VIRTUAL_PER_BLOCK + off - 1;
-		int low = 0;
-		int high;
 
-		if (e == NULL)
-			return false;
-		for (Level *l = e->level; l != NULL; l = l->parent)
-			for (Pending *p = l->first; p != NULL; p = p->next)
-				for (int i = 0; i < p->nvirtual; i++)
-				{
-					VirtualRange *v = &p->virtuals[i];
-
-					if (number < v->number || number >= v->number + v->n)
-						continue;
-					weir_chunk_builder_get(p->builder,
-										   v->row + (number - v->number),
-										   slot->tts_values, slot->tts_isnull);
-					ExecStoreVirtualTuple(slot);
-					slot->tts_tid = *tid;
-					slot->tts_tableOid = RelationGetRelid(rel);
-					ExecMaterializeSlot(slot);
-					return true;
-				}
-		high = e->nwritten;
-		while (low < high)
-		{
-			int mid = (low + high) / 2;
-
-			if (e->written[mid].number + e->written[mid].n <= number)
-				low = mid + 1;
-			else
-				high = mid;
-		}
-		if (low >= e->nwritten || e->written[low].number > number)
-			return false;
-		at = e->written[low].tid;
-		s.row = e->written[low].row + (number - e->written[low].number);
-		snapshot = SnapshotSelf;
+		found =
+			e != NULL && fetch_extra(e, block - EXTRA_BLOCK,
+									 ItemPointerGetOffsetNumber(tid) - 1, slot);
+		if (found)
+			ExecMaterializeSlot(slot);
 	}
-	else if (snapshot == SnapshotAny)
-		snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() : SnapshotSelf;
-	if (s.row < 0 || !weir_log_fetch(rel, snapshot, &at, &image, &len))
-		return false;
-	s.reader = weir_chunk_reader_create(RelationGetDescr(rel), NULL);
-	weir_chunk_reader_open(s.reader, image, len);
-	if (s.row < s.reader->nrows)
+	else if (block >= VIRTUAL_BLOCK)
 	{
-		s.tid = at;
-		fill_slot(&s, slot);
-		slot->tts_tid = *tid;
-		ExecMaterializeSlot(slot);
+		Entry *e = find_entry(rel);
+		uint64 number = (uint64) (block - VIRTUAL_BLOCK) * VIRTUAL_PER_BLOCK +
+						ItemPointerGetOffsetNumber(tid) - 1;
+
+		found = e != NULL && (fetch_pending(e, number, slot) ||
+							  fetch_written(e, rel, number, slot));
+		if (found)
+			ExecMaterializeSlot(slot);
 	}
-	weir_chunk_reader_free(s.reader);
-	pfree(image);
-	return !TTS_EMPTY(slot);
+	else
+	{
+		StreamScan s;
+		char *image;
+		Size len;
+
+		if (snapshot == SnapshotAny)
+			snapshot = ActiveSnapshotSet() ? GetActiveSnapshot() : SnapshotSelf;
+		memset(&s, 0, sizeof(s.base));
+		s.base.rs_rd = rel;
+		s.row = chunk_tid(&s.tid, tid);
+		if (s.row < 0 || !weir_log_fetch(rel, snapshot, &s.tid, &image, &len))
+			return false;
+		s.reader = weir_chunk_reader_create(RelationGetDescr(rel), NULL);
+		weir_chunk_reader_open(s.reader, image, len);
+		if (s.row < s.reader->nrows)
+		{
+			fill_slot(&s, slot);
+			ExecMaterializeSlot(slot);
+			found = true;
+		}
+		weir_chunk_reader_free(s.reader);
+		pfree(image);
+	}
+	if (found)
+	{
+		slot->tts_tid = *tid;
+		slot->tts_tableOid = RelationGetRelid(rel);
+	}
+	return found;
 }
 
 static bool
@@ -1547,13 +1718,13 @@ static void
 stream_speculative(Relation rel, TupleTableSlot *slot, CommandId cid,
 				   int options, struct BulkInsertStateData *b, uint32 token)
 {
-	refuse(rel, "use ON CONFLICT on");
+	refuse_on_conflict(rel);
 }
 
 static void
 stream_complete(Relation rel, TupleTableSlot *slot, uint32 token, bool ok)
 {
-	refuse(rel, "use ON CONFLICT on");
+	refuse_on_conflict(rel);
 }
 
 static TM_Result
@@ -1578,7 +1749,7 @@ stream_lock(Relation rel, ItemPointer tid, Snapshot snapshot,
 			LockWaitPolicy policy, uint8 flags, TM_FailureData *f)
 {
 	if (mode != LockTupleKeyShare && mode != LockTupleShare)
-		refuse(rel, "lock rows of");
+		refuse_lock(rel);
 	memset(f, 0, sizeof(*f));
 	if (ItemPointerIsValid(tid))
 		(void) stream_fetch(rel, tid, snapshot, slot);
@@ -1632,8 +1803,10 @@ stream_new_file(Relation rel, const RelFileLocator *locator, char persistence,
 {
 	if (persistence == RELPERSISTENCE_TEMP)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("streams cannot be temporary"),
-						errhint("Use UNLOGGED.")));
+						errmsg("stream \"%s\" cannot be temporary",
+							   RelationGetRelationName(rel)),
+						errdetail("Background workers could not read it."),
+						errhint("Create it UNLOGGED, or write USING heap.")));
 	if (weir_shared && !OidIsValid(rel->rd_rel->relrewrite))
 	{
 		WeirStreamShared *s = weir_shmem_stream(RelationGetRelid(rel), false);
@@ -1651,6 +1824,8 @@ stream_truncate(Relation rel)
 	Entry *e = find_entry(rel);
 
 	/* what this transaction wrote is gone, whatever happens to it */
+	if (e != NULL)
+		ItemPointerSetInvalid(&e->fetched);
 	for (Level *l = e ? e->level : NULL; l != NULL; l = l->parent)
 	{
 		while (l->first)
@@ -1694,12 +1869,29 @@ stream_copy_cluster(Relation old, Relation new, Relation index, bool sort,
 					 recently_dead);
 }
 
-/* heap's vacuum looks at tuple headers only. */
+/*
+ * heap's vacuum looks at tuple headers only, and takes chunks for rows: keep the
+ * number of rows a page that was known before, which ANALYZE renews.
+ */
 static void
 stream_vacuum(Relation rel, struct VacuumParams *params,
 			  BufferAccessStrategy strategy)
 {
+	BlockNumber old_pages = rel->rd_rel->relpages;
+	double rows = rel->rd_rel->reltuples;
+	BlockNumber pages;
+	BlockNumber all_visible;
+	BlockNumber all_frozen;
+
 	GetHeapamTableAmRoutine()->relation_vacuum(rel, params, strategy);
+
+	pages = RelationGetNumberOfBlocks(rel);
+	visibilitymap_count(rel, &all_visible, &all_frozen);
+	if (rows > 0)
+		rows = old_pages > 0 ? rows / old_pages * pages : -1;
+	/* so that the frozen xid just stored is not overwritten by an old copy */
+	CommandCounterIncrement();
+	weir_update_relstats(rel, pages, rows, all_visible, all_frozen);
 }
 
 static void
@@ -1724,12 +1916,42 @@ stream_analyze_block(TableScanDesc scan, WEIR_ANALYZE_BLOCK_ARGS)
 	return true;
 }
 
+/*
+ * ANALYZE sorts its sample by place, which a virtual slot does not give to the
+ * heap tuple copied from it.  Other slots of a stream must be truly virtual: the
+ * executor copies a row whenever it goes from one kind of slot to another.  So
+ * ANALYZE's own slot, which we see here only, is made a special one.
+ */
+static HeapTuple
+sample_copy_heap_tuple(TupleTableSlot *slot)
+{
+	HeapTuple tup = TTSOpsVirtual.copy_heap_tuple(slot);
+
+	tup->t_self = slot->tts_tid;
+	return tup;
+}
+
+static void
+prepare_sample_slot(TupleTableSlot *slot)
+{
+	static TupleTableSlotOps ops;
+	const TupleTableSlotOps *p = &ops;
+
+	if (slot->tts_ops != &TTSOpsVirtual)
+		return;
+	memcpy(&ops, &TTSOpsVirtual, sizeof(ops));
+	ops.copy_heap_tuple = sample_copy_heap_tuple;
+	/* the pointer in a slot is const */
+	memcpy((void *) &slot->tts_ops, &p, sizeof(p));
+}
+
 static bool
 stream_analyze_tuple(TableScanDesc scan, TransactionId oldest, double *live,
 					 double *dead, TupleTableSlot *slot)
 {
 	StreamScan *s = (StreamScan *) scan;
 
+	prepare_sample_slot(slot);
 	ExecClearTuple(slot);
 	while (++s->row >= s->limit)
 	{
@@ -1757,14 +1979,14 @@ stream_analyze_tuple(TableScanDesc scan, TransactionId oldest, double *live,
 static bool
 stream_sample_block(TableScanDesc scan, struct SampleScanState *state)
 {
-	refuse(scan->rs_rd, "use TABLESAMPLE on");
+	refuse_sample(scan->rs_rd);
 }
 
 static bool
 stream_sample_tuple(TableScanDesc scan, struct SampleScanState *state,
 					TupleTableSlot *slot)
 {
-	refuse(scan->rs_rd, "use TABLESAMPLE on");
+	refuse_sample(scan->rs_rd);
 }
 
 static bool
@@ -1952,21 +2174,41 @@ stream_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
 
 /* ------------------------------------------------------ refusals, set-up */
 
+typedef void (*Refusal)(Relation rel);
+
 static void
-check_target(const PlannedStmt *stmt, int rti, const char *what, bool inserts)
+refuse_update(Relation rel)
 {
-	RangeTblEntry *rte = rt_fetch(rti, stmt->rtable);
+	refuse(rel, "update");
+}
+
+static void
+refuse_delete(Relation rel)
+{
+	refuse(rel, "delete from");
+}
+
+static void
+refuse_merge(Relation rel)
+{
+	refuse(rel, "merge into");
+}
+
+/* Refuse if the relation, or with parts one of its partitions, is a stream. */
+static void
+check_target(RangeTblEntry *rte, Refusal refusal, bool parts)
+{
 	List *relids = list_make1_oid(rte->relid);
 	ListCell *lc;
 
-	if (inserts && rte->relkind == RELKIND_PARTITIONED_TABLE)
+	if (parts && rte->relkind == RELKIND_PARTITIONED_TABLE)
 		relids = find_all_inheritors(rte->relid, AccessShareLock, NULL);
 	foreach(lc, relids)
 	{
 		Relation rel = RelationIdGetRelation(lfirst_oid(lc));
 
 		if (rel && is_stream(rel))
-			refuse(rel, what);
+			refusal(rel);
 		if (rel)
 			RelationClose(rel);
 	}
@@ -1976,21 +2218,46 @@ static void
 check_modify(const PlannedStmt *stmt, Plan *plan)
 {
 	ModifyTable *mt = (ModifyTable *) plan;
-	bool inserts;
 	ListCell *lc;
 
-	if (plan == NULL || !IsA(plan, ModifyTable))
-		return;
-	inserts = mt->operation == CMD_INSERT;
-	if (inserts && mt->onConflictAction == ONCONFLICT_NONE)
+	if (plan == NULL || !IsA(plan, ModifyTable) || mt->operation == CMD_INSERT)
 		return;
 	foreach(lc, mt->resultRelations)
-		check_target(stmt, lfirst_int(lc),
-					 inserts					   ? "use ON CONFLICT on"
-					 : mt->operation == CMD_UPDATE ? "update"
-					 : mt->operation == CMD_DELETE ? "delete from"
-												   : "merge into",
-					 inserts);
+		check_target(rt_fetch(lfirst_int(lc), stmt->rtable),
+					 mt->operation == CMD_UPDATE   ? refuse_update
+					 : mt->operation == CMD_DELETE ? refuse_delete
+												   : refuse_merge,
+					 false);
+}
+
+/* Before core looks for the unique index that no stream has. */
+static void
+check_on_conflict(Query *query)
+{
+	ListCell *lc;
+
+	if (query->onConflict)
+		check_target(rt_fetch(query->resultRelation, query->rtable),
+					 refuse_on_conflict, true);
+	if (!query->hasModifyingCTE)
+		return;
+	foreach(lc, query->cteList)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (IsA(cte->ctequery, Query))
+			check_on_conflict((Query *) cte->ctequery);
+	}
+}
+
+static PlannedStmt *
+stream_planner(Query *query, const char *query_string, int cursor_options,
+			   ParamListInfo params)
+{
+	check_on_conflict(query);
+	if (prev_planner)
+		return prev_planner(query, query_string, cursor_options, params);
+	return standard_planner(query, query_string, cursor_options, params);
 }
 
 /* Parallel workers know neither rows not yet written nor mixed chunks. */
@@ -2036,7 +2303,7 @@ stream_executor_start(QueryDesc *query, int eflags)
 
 		if (mark->markType == ROW_MARK_EXCLUSIVE ||
 			mark->markType == ROW_MARK_NOKEYEXCLUSIVE)
-			check_target(stmt, mark->rti, "lock rows of", false);
+			check_target(rt_fetch(mark->rti, stmt->rtable), refuse_lock, false);
 	}
 	if (entries != NULL && stmt->parallelModeNeeded)
 		prepare_parallel(query);
@@ -2051,6 +2318,8 @@ weir_stream_init(void)
 {
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
+	prev_planner = planner_hook;
+	planner_hook = stream_planner;
 	prev_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = stream_executor_start;
 	prev_set_rel_pathlist = set_rel_pathlist_hook;

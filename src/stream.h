@@ -19,13 +19,19 @@
 
 /* weir_stream_handler(internal) returns table_am_handler is the SQL function */
 
-/* From _PG_init: xact and subxact callbacks, executor hooks (flush at
- * ExecutorFinish, refusal of UPDATE, DELETE, MERGE, FOR UPDATE, ON CONFLICT in
- * ExecutorStart), the pruning scan's path hook and CustomScan methods. */
+/* From _PG_init: xact and subxact callbacks, the planner hook (ON CONFLICT) and
+ * the executor hook (UPDATE, DELETE, MERGE, FOR UPDATE) that refuse, the path
+ * hook and the methods of both CustomScans. */
 extern void weir_stream_init(void);
 
-/* Write out this backend's pending rows of a relation (InvalidOid: all). */
+/*
+ * Write out this backend's pending rows of a relation (InvalidOid: all), as far
+ * as they belong to the current subtransaction.
+ */
 extern void weir_stream_flush(Oid relid);
+
+/* Are there rows of this relation that an outer subtransaction must write? */
+extern bool weir_stream_pending(Relation rel);
 
 /*
  * Add a record without rows to the current transaction: a heartbeat, an idle
