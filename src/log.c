@@ -697,6 +697,11 @@ struct WeirLogScan
 	TupleTableSlot *slot;
 	char *joined; /* a joined image, or NULL */
 	MemoryContext cxt;
+	bool limited; /* to chunks that meet min_time..max_time */
+	TimestampTz min_time;
+	TimestampTz max_time;
+	uint64 nread;
+	uint64 nskipped;
 };
 
 WeirLogScan *
@@ -752,6 +757,35 @@ scan_next_stored(WeirLogScan *scan, bool forward, Size *len, ItemPointer tid)
 	return NULL;
 }
 
+void
+weir_log_scan_limit(WeirLogScan *scan, TimestampTz min_time,
+					TimestampTz max_time)
+{
+	scan->limited = true;
+	scan->min_time = min_time;
+	scan->max_time = max_time;
+}
+
+void
+weir_log_scan_counts(WeirLogScan *scan, uint64 *nread, uint64 *nskipped)
+{
+	*nread = scan->nread;
+	*nskipped = scan->nskipped;
+}
+
+/* Is there no event of the span that a scan is limited to in this chunk? */
+static bool
+outside_limits(const WeirLogScan *scan, const char *image)
+{
+	TimestampTz times[2];
+
+	if (!scan->limited ||
+		!(((const WeirChunkHeader *) image)->flags & WEIR_CHUNK_HAS_TIME))
+		return false;
+	memcpy(times, image + sizeof(WeirChunkHeader), sizeof(times));
+	return times[1] < scan->min_time || times[0] > scan->max_time;
+}
+
 bool
 weir_log_scan_next(WeirLogScan *scan, bool forward, const char **image,
 				   Size *len, ItemPointer tid)
@@ -759,9 +793,17 @@ weir_log_scan_next(WeirLogScan *scan, bool forward, const char **image,
 	const char *stored;
 	Size n;
 
-	stored = scan_next_stored(scan, forward, &n, tid);
-	if (stored == NULL)
-		return false;
+	for (;;)
+	{
+		stored = scan_next_stored(scan, forward, &n, tid);
+		if (stored == NULL)
+			return false;
+		if (!outside_limits(scan, stored))
+			break;
+		scan->nskipped++;
+	}
+	if (((const WeirChunkHeader *) stored)->nrows > 0)
+		scan->nread++;
 	if (has_next(stored))
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->cxt);

@@ -85,6 +85,12 @@ weir_log_scan_begin_parallel(Relation rel, Snapshot snapshot,
 							 ParallelTableScanDesc parallel);
 extern bool weir_log_scan_next(WeirLogScan *scan, bool forward,
 							   const char **image, Size *len, ItemPointer tid);
+/* Pass over chunks whose events are all before min_time or after max_time; how
+ * many chunks with rows weir_log_scan_next has returned and passed over. */
+extern void weir_log_scan_limit(WeirLogScan *scan, TimestampTz min_time,
+								TimestampTz max_time);
+extern void weir_log_scan_counts(WeirLogScan *scan, uint64 *nread,
+								 uint64 *nskipped);
 /* Header only: image is not joined from pieces; for collecting. */
 extern bool weir_log_scan_next_header(WeirLogScan *scan,
 									  WeirChunkHeader *header,

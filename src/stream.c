@@ -70,12 +70,14 @@
 #include "storage/bufmgr.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
+#include "utils/spccache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
 
@@ -2136,29 +2138,460 @@ static const CustomPathMethods batch_path_methods = {
 	.PlanCustomPath = batch_plan,
 };
 
-static bool
-is_stream_oid(Oid relid)
-{
-	Relation rel = RelationIdGetRelation(relid);
-	bool result = rel && is_stream(rel);
+/* -------------------------------------------------------- the time scan */
 
-	if (rel)
-		RelationClose(rel);
-	return result;
+/*
+ * "Stream Scan": a scan with conditions on the event time, which passes over
+ * chunks that hold no such event and decodes only the columns it needs.  The
+ * conditions stay in the plan's qual.  custom_exprs are the values the event
+ * time is compared with; custom_private is a list of two lists:
+ *
+ *	conditions	per value: operator strategy, type of the value
+ *	columns		attribute numbers to decode; empty: all
+ */
+typedef struct TimeScanShared
+{
+	pg_atomic_uint64 nread; /* of workers that are through */
+	pg_atomic_uint64 nskipped;
+	/* then, MAXALIGNed: the ParallelTableScanDesc */
+} TimeScanShared;
+
+typedef struct TimeScanState
+{
+	CustomScanState css;
+	bool is_timestamptz; /* the column */
+	List *values;		 /* ExprStates */
+	List *conditions;
+	Bitmapset *columns;
+	TimeScanShared *shared;
+	uint64 nread; /* of workers */
+	uint64 nskipped;
+} TimeScanState;
+
+static ParallelTableScanDesc
+time_scan_parallel(TimeScanShared *shared)
+{
+	return (ParallelTableScanDesc) ((char *) shared +
+									MAXALIGN(sizeof(TimeScanShared)));
+}
+
+/* As the comparison operators of the types do it. */
+static int64
+value_time(Datum value, Oid type, bool is_timestamptz)
+{
+	int overflow;
+
+	switch (type)
+	{
+		case DATEOID:
+			if (is_timestamptz)
+				return date2timestamptz_opt_overflow(DatumGetDateADT(value),
+													 &overflow);
+			return date2timestamp_opt_overflow(DatumGetDateADT(value),
+											   &overflow);
+		case TIMESTAMPOID:
+			if (is_timestamptz)
+				return timestamp2timestamptz_opt_overflow(
+					DatumGetTimestamp(value), &overflow);
+			return DatumGetTimestamp(value);
+		default:
+			return DatumGetTimestampTz(value);
+	}
+}
+
+/* Evaluate the values and limit the scan by them. */
+static void
+time_scan_limit(TimeScanState *t)
+{
+	StreamScan *s = (StreamScan *) t->css.ss.ss_currentScanDesc;
+	ExprContext *econtext = t->css.ss.ps.ps_ExprContext;
+	int64 min = PG_INT64_MIN;
+	int64 max = PG_INT64_MAX;
+	bool none = false;
+	int i = 0;
+	ListCell *lc;
+
+	foreach(lc, t->values)
+	{
+		StrategyNumber strategy = list_nth_int(t->conditions, i++);
+		Oid type = list_nth_int(t->conditions, i++);
+		bool isnull;
+		Datum value = ExecEvalExprSwitchContext(lfirst(lc), econtext, &isnull);
+		int64 time;
+
+		if (isnull)
+		{
+			none = true;
+			continue;
+		}
+		time = value_time(value, type, t->is_timestamptz);
+		if (strategy == BTLessStrategyNumber)
+			none = none || time-- == PG_INT64_MIN;
+		else if (strategy == BTGreaterStrategyNumber)
+			none = none || time++ == PG_INT64_MAX;
+		if (strategy <= BTEqualStrategyNumber)
+			max = Min(max, time);
+		if (strategy >= BTEqualStrategyNumber)
+			min = Max(min, time);
+	}
+	ResetExprContext(econtext);
+	if (none)
+	{
+		min = PG_INT64_MAX;
+		max = PG_INT64_MIN;
+	}
+	weir_log_scan_limit(s->log, min, max);
+}
+
+static TupleTableSlot *
+time_scan_next(ScanState *ss)
+{
+	TimeScanState *t = (TimeScanState *) ss;
+
+	if (ss->ss_currentScanDesc == NULL)
+	{
+		Relation rel = ss->ss_currentRelation;
+		StreamScan *s;
+
+		if (t->shared)
+			ss->ss_currentScanDesc =
+				table_beginscan_parallel(rel, time_scan_parallel(t->shared));
+		else
+			ss->ss_currentScanDesc =
+				table_beginscan(rel, ss->ps.state->es_snapshot, 0, NULL);
+		s = (StreamScan *) ss->ss_currentScanDesc;
+		if (t->columns)
+		{
+			weir_chunk_reader_free(s->reader);
+			s->reader =
+				weir_chunk_reader_create(RelationGetDescr(rel), t->columns);
+		}
+		time_scan_limit(t);
+	}
+	if (table_scan_getnextslot(ss->ss_currentScanDesc,
+							   ss->ps.state->es_direction,
+							   ss->ss_ScanTupleSlot))
+		return ss->ss_ScanTupleSlot;
+	return NULL;
+}
+
+static bool
+time_scan_recheck(ScanState *ss, TupleTableSlot *slot)
+{
+	return true; /* all conditions are in the qual */
 }
 
 static void
-stream_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
-				RangeTblEntry *rte)
+time_scan_begin(CustomScanState *node, EState *estate, int eflags)
 {
-	CustomPath *path;
+	TimeScanState *t = (TimeScanState *) node;
+	CustomScan *plan = (CustomScan *) node->ss.ps.plan;
+	ListCell *lc;
 
-	if (prev_set_rel_pathlist)
-		prev_set_rel_pathlist(root, rel, rti, rte);
-	if (!weir_stream_in_worker || rte->rtekind != RTE_RELATION || rte->inh ||
-		rte->relkind != RELKIND_RELATION || !is_stream_oid(rte->relid))
+	t->is_timestamptz = weir_catalog_stream_options(node->ss.ss_currentRelation)
+							->event_is_timestamptz;
+	t->conditions = linitial(plan->custom_private);
+	foreach(lc, (List *) lsecond(plan->custom_private))
+		t->columns = bms_add_member(t->columns, lfirst_int(lc));
+	foreach(lc, plan->custom_exprs)
+		t->values = lappend(t->values, ExecInitExpr(lfirst(lc), &node->ss.ps));
+}
+
+static TupleTableSlot *
+time_scan_exec(CustomScanState *node)
+{
+	return ExecScan(&node->ss, time_scan_next, time_scan_recheck);
+}
+
+static void
+time_scan_end(CustomScanState *node)
+{
+	if (node->ss.ss_currentScanDesc)
+		table_endscan(node->ss.ss_currentScanDesc);
+}
+
+static void
+time_scan_rescan(CustomScanState *node)
+{
+	if (node->ss.ss_currentScanDesc)
+	{
+		table_rescan(node->ss.ss_currentScanDesc, NULL);
+		time_scan_limit((TimeScanState *) node);
+	}
+	ExecScanReScan(&node->ss);
+}
+
+static Size
+time_scan_estimate_dsm(CustomScanState *node, ParallelContext *pcxt)
+{
+	return MAXALIGN(sizeof(TimeScanShared)) +
+		   table_parallelscan_estimate(node->ss.ss_currentRelation,
+									   node->ss.ps.state->es_snapshot);
+}
+
+static void
+time_scan_initialize_dsm(CustomScanState *node, ParallelContext *pcxt,
+						 void *coordinate)
+{
+	TimeScanState *t = (TimeScanState *) node;
+
+	t->shared = coordinate;
+	pg_atomic_init_u64(&t->shared->nread, 0);
+	pg_atomic_init_u64(&t->shared->nskipped, 0);
+	table_parallelscan_initialize(node->ss.ss_currentRelation,
+								  time_scan_parallel(t->shared),
+								  node->ss.ps.state->es_snapshot);
+}
+
+static void
+time_scan_reinitialize_dsm(CustomScanState *node, ParallelContext *pcxt,
+						   void *coordinate)
+{
+	TimeScanState *t = (TimeScanState *) node;
+
+	table_parallelscan_reinitialize(node->ss.ss_currentRelation,
+									time_scan_parallel(t->shared));
+}
+
+static void
+time_scan_initialize_worker(CustomScanState *node, shm_toc *toc,
+							void *coordinate)
+{
+	((TimeScanState *) node)->shared = coordinate;
+}
+
+/* Before the shared memory goes: workers leave their counts, we take them. */
+static void
+time_scan_shutdown(CustomScanState *node)
+{
+	TimeScanState *t = (TimeScanState *) node;
+	StreamScan *s = (StreamScan *) node->ss.ss_currentScanDesc;
+
+	if (t->shared == NULL)
 		return;
-	path = makeNode(CustomPath);
+	if (!IsParallelWorker())
+	{
+		t->nread += pg_atomic_exchange_u64(&t->shared->nread, 0);
+		t->nskipped += pg_atomic_exchange_u64(&t->shared->nskipped, 0);
+	}
+	else if (s != NULL)
+	{
+		uint64 nread;
+		uint64 nskipped;
+
+		weir_log_scan_counts(s->log, &nread, &nskipped);
+		pg_atomic_fetch_add_u64(&t->shared->nread, nread);
+		pg_atomic_fetch_add_u64(&t->shared->nskipped, nskipped);
+	}
+}
+
+static void
+time_scan_explain(CustomScanState *node, List *ancestors, ExplainState *es)
+{
+	TimeScanState *t = (TimeScanState *) node;
+	StreamScan *s = (StreamScan *) node->ss.ss_currentScanDesc;
+	uint64 nread = 0;
+	uint64 nskipped = 0;
+
+	if (!es->analyze)
+		return;
+	if (s != NULL)
+		weir_log_scan_counts(s->log, &nread, &nskipped);
+	ExplainPropertyUInteger("Chunks Read", NULL, t->nread + nread, es);
+	ExplainPropertyUInteger("Chunks Skipped", NULL, t->nskipped + nskipped, es);
+}
+
+static const CustomExecMethods time_scan_exec_methods = {
+	.CustomName = "Stream Scan",
+	.BeginCustomScan = time_scan_begin,
+	.ExecCustomScan = time_scan_exec,
+	.EndCustomScan = time_scan_end,
+	.ReScanCustomScan = time_scan_rescan,
+	.EstimateDSMCustomScan = time_scan_estimate_dsm,
+	.InitializeDSMCustomScan = time_scan_initialize_dsm,
+	.ReInitializeDSMCustomScan = time_scan_reinitialize_dsm,
+	.InitializeWorkerCustomScan = time_scan_initialize_worker,
+	.ShutdownCustomScan = time_scan_shutdown,
+	.ExplainCustomScan = time_scan_explain,
+};
+
+static Node *
+time_scan_create_state(CustomScan *plan)
+{
+	TimeScanState *t =
+		(TimeScanState *) newNode(sizeof(TimeScanState), T_CustomScanState);
+
+	t->css.methods = &time_scan_exec_methods;
+	return (Node *) t;
+}
+
+static const CustomScanMethods time_scan_methods = {
+	.CustomName = "Stream Scan",
+	.CreateCustomScanState = time_scan_create_state,
+};
+
+/* The path's private list: conditions, values. */
+static Plan *
+time_scan_plan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
+			   List *tlist, List *clauses, List *custom_plans)
+{
+	CustomScan *scan = makeNode(CustomScan);
+	Bitmapset *attnos = NULL;
+	List *columns = NIL;
+	int attno = -1;
+
+	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
+	scan->scan.scanrelid = rel->relid;
+	scan->flags = path->flags;
+	scan->methods = &time_scan_methods;
+	scan->custom_exprs = lsecond(path->custom_private);
+
+	pull_varattnos((Node *) tlist, rel->relid, &attnos);
+	pull_varattnos((Node *) scan->scan.plan.qual, rel->relid, &attnos);
+	/* a whole row needs them all */
+	if (!bms_is_member(-FirstLowInvalidHeapAttributeNumber, attnos))
+		while ((attno = bms_next_member(attnos, attno)) >= 0)
+			if (attno > -FirstLowInvalidHeapAttributeNumber)
+				columns = lappend_int(
+					columns, attno + FirstLowInvalidHeapAttributeNumber);
+	scan->custom_private = list_make2(linitial(path->custom_private), columns);
+	return &scan->scan.plan;
+}
+
+static const CustomPathMethods time_scan_path_methods = {
+	.CustomName = "Stream Scan",
+	.PlanCustomPath = time_scan_plan,
+};
+
+/*
+ * Is this clause a comparison of the event time with something that is known
+ * when the scan starts?
+ */
+static bool
+is_time_condition(RelOptInfo *rel, const WeirStreamOptions *options,
+				  RestrictInfo *rinfo, int *strategy, Oid *type, Node **value)
+{
+	Oid column_type =
+		options->event_is_timestamptz ? TIMESTAMPTZOID : TIMESTAMPOID;
+	OpExpr *op = (OpExpr *) rinfo->clause;
+	Oid opno;
+	Oid family;
+	Oid left_type;
+	Var *var;
+
+	if (!IsA(op, OpExpr) || list_length(op->args) != 2)
+		return false;
+	opno = op->opno;
+	var = linitial(op->args);
+	*value = lsecond(op->args);
+	if (!IsA(var, Var))
+	{
+		opno = get_commutator(opno);
+		var = lsecond(op->args);
+		*value = linitial(op->args);
+	}
+	if (!IsA(var, Var) || var->varno != rel->relid ||
+		var->varattno != options->event_attno || !OidIsValid(opno) ||
+		contain_var_clause(*value) || contain_volatile_functions(*value) ||
+		contain_subplans(*value))
+		return false;
+
+	family =
+		lookup_type_cache(column_type, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+	if (!op_in_opfamily(opno, family))
+		return false;
+	get_op_opfamily_properties(opno, family, false, strategy, &left_type, type);
+	/* a timestamptz cannot be told as a timestamp where clocks are set back */
+	return left_type == column_type &&
+		   (*type == column_type || *type == DATEOID ||
+			(*type == TIMESTAMPOID && options->event_is_timestamptz));
+}
+
+static CustomPath *
+make_time_scan_path(PlannerInfo *root, RelOptInfo *rel, List *private,
+					double selectivity, int workers)
+{
+	CustomPath *path = makeNode(CustomPath);
+	Path *seq = create_seqscan_path(root, rel, NULL, workers);
+	double page_cost;
+
+	path->path.pathtype = T_CustomScan;
+	path->path.parent = rel;
+	path->path.pathtarget = rel->reltarget;
+	path->path.parallel_aware = workers > 0;
+	path->path.parallel_safe = rel->consider_parallel;
+	path->path.parallel_workers = workers;
+	path->path.rows = seq->rows;
+
+	/* every page is still looked at, but not every row */
+	get_tablespace_page_costs(rel->reltablespace, NULL, &page_cost);
+	page_cost *= rel->pages;
+	path->path.startup_cost = seq->startup_cost;
+	path->path.total_cost =
+		seq->startup_cost + page_cost +
+		Max(seq->total_cost - seq->startup_cost - page_cost, 0) * selectivity;
+
+	path->flags = CUSTOMPATH_SUPPORT_BACKWARD_SCAN;
+#ifdef CUSTOMPATH_SUPPORT_PROJECTION
+	path->flags |= CUSTOMPATH_SUPPORT_PROJECTION;
+#endif
+	path->custom_private = private;
+	path->methods = &time_scan_path_methods;
+	return path;
+}
+
+static void
+add_time_scan_paths(PlannerInfo *root, RelOptInfo *rel,
+					const WeirStreamOptions *options)
+{
+	List *clauses = NIL;
+	List *conditions = NIL;
+	List *values = NIL;
+	List *private;
+	double selectivity;
+	ListCell *lc;
+
+	if (options->event_attno == 0 || rel->lateral_relids != NULL)
+		return;
+	foreach(lc, rel->baserestrictinfo)
+	{
+		RestrictInfo *rinfo = lfirst_node(RestrictInfo, lc);
+		int strategy;
+		Oid type;
+		Node *value;
+
+		if (!is_time_condition(rel, options, rinfo, &strategy, &type, &value))
+			continue;
+		clauses = lappend(clauses, rinfo);
+		conditions = lappend_int(lappend_int(conditions, strategy), type);
+		values = lappend(values, copyObject(value));
+	}
+	if (clauses == NIL)
+		return;
+	private = list_make2(conditions, values);
+	selectivity =
+		clauselist_selectivity(root, clauses, rel->relid, JOIN_INNER, NULL);
+
+	add_path(rel,
+			 &make_time_scan_path(root, rel, private, selectivity, 0)->path);
+	if (rel->consider_parallel)
+	{
+		int workers = compute_parallel_worker(rel, rel->pages, -1,
+											  max_parallel_workers_per_gather);
+
+		if (workers > 0)
+			add_partial_path(rel, &make_time_scan_path(root, rel, private,
+													   selectivity, workers)
+									   ->path);
+	}
+}
+
+static void
+add_batch_path(RelOptInfo *rel)
+{
+	CustomPath *path = makeNode(CustomPath);
+
 	path->path.pathtype = T_CustomScan;
 	path->path.parent = rel;
 	path->path.pathtarget = rel->reltarget;
@@ -2170,6 +2603,31 @@ stream_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
 	path->methods = &batch_path_methods;
 	rel->pathlist = list_make1(path);
 	rel->partial_pathlist = NIL;
+}
+
+static void
+stream_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
+				RangeTblEntry *rte)
+{
+	Relation relation;
+
+	if (prev_set_rel_pathlist)
+		prev_set_rel_pathlist(root, rel, rti, rte);
+	if (rte->rtekind != RTE_RELATION || rte->inh ||
+		rte->relkind != RELKIND_RELATION || rte->tablesample != NULL)
+		return;
+	relation = RelationIdGetRelation(rte->relid);
+	if (relation == NULL)
+		return;
+	if (is_stream(relation))
+	{
+		if (weir_stream_in_worker)
+			add_batch_path(rel);
+		else if (!IS_DUMMY_REL(rel))
+			add_time_scan_paths(root, rel,
+								weir_catalog_stream_options(relation));
+	}
+	RelationClose(relation);
 }
 
 /* ------------------------------------------------------ refusals, set-up */
@@ -2325,6 +2783,7 @@ weir_stream_init(void)
 	prev_set_rel_pathlist = set_rel_pathlist_hook;
 	set_rel_pathlist_hook = stream_pathlist;
 	RegisterCustomScanMethods(&batch_scan_methods);
+	RegisterCustomScanMethods(&time_scan_methods);
 }
 
 PG_FUNCTION_INFO_V1(weir_stream_handler);
