@@ -160,6 +160,32 @@ blocked_by_me(int pid)
 	return false;
 }
 
+/*
+ * A worker takes its locks conditionally, so it is never seen to be blocked.
+ * Raise if this session itself holds a lock on the relation that keeps the
+ * worker away: this mode or a stronger one.
+ */
+static void
+check_own_lock(Oid relid, LOCKMODE mode)
+{
+	Relation rel = RelationIdGetRelation(relid);
+	bool held;
+
+	if (!RelationIsValid(rel))
+		return;
+	held = CheckRelationLockedByMe(rel, mode, true);
+	if (held)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
+			 errmsg("deadlock detected"),
+			 errdetail(
+				 "This session holds a lock on \"%s\" which a worker that it waits for needs.",
+				 RelationGetRelationName(rel)),
+			 errhint("End the transaction before waiting.")));
+	RelationClose(rel);
+}
+
 static TimestampTz
 add_timeout(TimestampTz start, int64 timeout_us)
 {
@@ -325,6 +351,7 @@ condition_now(Oid view, WeirWish *wish, ViewCondition *condition)
 typedef struct ViewWait
 {
 	Oid view;
+	Oid stream;
 	bool named; /* by the caller: problems are errors */
 	WeirNumber target;
 	TimestampTz next_look; /* at the wish and position rows */
@@ -398,21 +425,25 @@ view_has_consumed(void *arg)
 static int
 worker_of_view(void *arg)
 {
-	WeirViewShared *v = weir_shmem_view(((ViewWait *) arg)->view);
+	ViewWait *wait = arg;
+	WeirViewShared *v = weir_shmem_view(wait->view);
 
+	check_own_lock(wait->view, AccessExclusiveLock);
+	check_own_lock(wait->stream, AccessExclusiveLock);
 	return v == NULL ? 0 : v->worker_pid;
 }
 
+/* Takes no lock: the view may be locked for longer than the caller waits. */
 static bool
 created_here(Oid relid)
 {
-	Relation rel = try_relation_open(relid, AccessShareLock);
+	Relation rel = RelationIdGetRelation(relid);
 	bool result;
 
-	if (rel == NULL)
+	if (!RelationIsValid(rel))
 		return false;
 	result = rel->rd_createSubid != InvalidSubTransactionId;
-	relation_close(rel, AccessShareLock);
+	RelationClose(rel);
 	return result;
 }
 
@@ -420,6 +451,7 @@ static bool
 wait_for_view(Oid view, Oid stream, bool named, int64 timeout_us)
 {
 	ViewWait wait = {.view = view,
+					 .stream = stream,
 					 .named = named,
 					 .target = weir_order_committed(stream),
 					 .next_look = DT_NOBEGIN};
@@ -773,7 +805,10 @@ checkpoint_is_done(void *arg)
 static int
 worker_of_checkpoint(void *arg)
 {
-	return ((CheckpointWait *) arg)->v->worker_pid;
+	CheckpointWait *wait = arg;
+
+	check_own_lock(wait->view, ShareLock); /* it writes rows */
+	return wait->v->worker_pid;
 }
 
 /*
@@ -987,15 +1022,17 @@ oldest_prepared(Oid stream)
 	bool isnull;
 
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT pg_catalog.min(p.prepared)"
-							  " FROM pg_catalog.pg_prepared_xact() p,"
-							  " pg_catalog.pg_lock_status() l"
-							  " WHERE l.relation OPERATOR(pg_catalog.=) $1"
-							  " AND l.pid IS NULL"
-							  " AND l.virtualtransaction OPERATOR(pg_catalog.=)"
-							  " pg_catalog.concat('-1/', p.transaction)",
-							  1, argtypes, args, NULL, true,
-							  1) != SPI_OK_SELECT)
+	/* its locks bear the virtual number of the session that prepared it */
+	if (SPI_execute_with_args(
+			"WITH l AS (SELECT * FROM pg_catalog.pg_lock_status()"
+			" WHERE pid IS NULL)"
+			" SELECT pg_catalog.min(p.prepared)"
+			" FROM pg_catalog.pg_prepared_xact() p, l x, l w"
+			" WHERE x.transactionid OPERATOR(pg_catalog.=) p.transaction"
+			" AND w.virtualtransaction OPERATOR(pg_catalog.=)"
+			" x.virtualtransaction"
+			" AND w.relation OPERATOR(pg_catalog.=) $1",
+			1, argtypes, args, NULL, true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not read prepared transactions");
 	if (SPI_processed == 1)
 	{
@@ -1073,7 +1110,8 @@ log_holder(Oid stream)
 
 /*
  * Behind weir.streams.  oldest_event and newest_event are exact for logs of up
- * to 2 * EDGE_BLOCKS blocks; of larger ones both ends are looked at.
+ * to 2 * EDGE_BLOCKS blocks; of larger ones both ends are looked at.  Never
+ * waits for a lock.
  */
 Datum
 weir_stats_streams(PG_FUNCTION_ARGS)
@@ -1097,21 +1135,28 @@ weir_stats_streams(PG_FUNCTION_ARGS)
 	foreach(lc, streams)
 	{
 		Oid stream = lfirst_oid(lc);
-		Relation rel = try_relation_open(stream, AccessShareLock);
+		Relation rel = NULL;
 		WeirStreamShared *s;
-		BlockNumber nblocks;
+		BlockNumber nblocks = 0;
 		TimestampTz oldest = DT_NOEND;
 		TimestampTz newest = DT_NOBEGIN;
 		TimestampTz writer;
 		Oid holder;
+		bool locked;
 		RowMaker row;
 
-		if (rel == NULL)
+		/* of one that is locked (TRUNCATE), show what needs no look at it */
+		locked = !ConditionalLockRelationOid(stream, AccessShareLock);
+		if (!locked && (rel = try_relation_open(stream, NoLock)) == NULL)
 			continue; /* dropped meanwhile */
 		s = weir_shmem_stream(stream, false);
-		nblocks = RelationGetNumberOfBlocks(rel);
+		if (rel != NULL)
+			nblocks = RelationGetNumberOfBlocks(rel);
 		if (nblocks <= 2 * EDGE_BLOCKS)
-			event_range(rel, snapshot, 0, nblocks, &oldest, &newest);
+		{
+			if (nblocks > 0)
+				event_range(rel, snapshot, 0, nblocks, &oldest, &newest);
+		}
 		else
 		{
 			event_range(rel, snapshot, 0, EDGE_BLOCKS, &oldest, &newest);
@@ -1127,8 +1172,10 @@ weir_stats_streams(PG_FUNCTION_ARGS)
 		row_add(&row, Int64GetDatum(s ? pg_atomic_read_u64(&s->bytes_in) : 0));
 		row_add_if(&row, oldest <= newest, TimestampTzGetDatum(oldest));
 		row_add_if(&row, oldest <= newest, TimestampTzGetDatum(newest));
-		row_add(&row, Int64GetDatum((int64) nblocks * BLCKSZ));
-		row_add(&row, TimestampTzGetDatum(stream_watermark(rel)));
+		row_add_if(&row, !locked, Int64GetDatum((int64) nblocks * BLCKSZ));
+		row_add_if(&row, !locked,
+				   locked ? (Datum) 0
+						  : TimestampTzGetDatum(stream_watermark(rel)));
 		row_add(&row,
 				Int64GetDatum(s ? pg_atomic_read_u64(&s->refused_future) : 0));
 		row_add_if(&row, writer != DT_NOEND,
@@ -1137,7 +1184,8 @@ weir_stats_streams(PG_FUNCTION_ARGS)
 		/* no writer waits until weir.max_lag exists */
 		row_add(&row, Int32GetDatum(0));
 		row_end(&row);
-		relation_close(rel, AccessShareLock);
+		if (rel != NULL)
+			relation_close(rel, AccessShareLock);
 	}
 	UnregisterSnapshot(snapshot);
 	return (Datum) 0;
