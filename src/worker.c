@@ -312,6 +312,14 @@ retry_time(int *tries)
 	return weir_now() + Min(delay, LAST_RETRY);
 }
 
+/* What is tried for ever is logged at the 5th try, and then ever more seldom. */
+static int
+retry_level(int tries)
+{
+	return tries == 5 || (tries > 5 && (tries & (tries - 1)) == 0) ? LOG
+																   : DEBUG1;
+}
+
 /* In a PG_CATCH block outside of subtransactions: back to no transaction. */
 static void
 abort_and_report(void)
@@ -839,7 +847,7 @@ checkpoint_run(Run *run)
 			ok = false;
 			if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
 			{
-				ereport(run->tries >= 5 ? LOG : DEBUG1,
+				ereport(retry_level(run->tries),
 						(errcode(e->sqlerrcode),
 						 errmsg_internal("checkpoint of view %u failed: %s",
 										 run->view, e->message)));
@@ -1621,7 +1629,7 @@ drop_run(Batch *b, Run *run, Step step, ErrorData *e)
 	if (is_transient(e) &&
 		!(step == STEP_PUBLISH && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY))
 	{
-		ereport(run->tries >= 5 ? LOG : DEBUG1,
+		ereport(retry_level(run->tries),
 				(errcode(e->sqlerrcode),
 				 errmsg_internal("batch of view %u failed: %s", run->view,
 								 e->message)));
