@@ -45,8 +45,9 @@ TEST_SERVER  = --temp-instance=tmp_check --temp-config=test/$(EXTENSION).conf --
 REGRESS      = $(filter-out $(EXTENSION)--%,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
 REGRESS_OPTS = $(TEST_SERVER)
 
-ISOLATION      = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
-ISOLATION_OPTS = --inputdir=test/isolation $(TEST_SERVER)
+# debug_*: stop somebody at a debug point, which only a debug build has
+ISOLATION      = $(filter-out $(if $(DEBUG),,debug_%),$(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=test/isolation $(TEST_SERVER) $(if $(DEBUG),--temp-config=test/isolation/debug.conf)
 
 TAP_TESTS   = 1
 PROVE_TESTS = test/tap/*.pl
