@@ -93,7 +93,7 @@ my @deaths = (
 			patiently('SELECT pg_cancel_backend(' . worker() . ')');
 		} ],
 	[ 'worker killed'   => sub { kill('KILL', worker()) } ],
-	[ 'fast restart'    => sub { $node->restart('fast') } ],
+	[ 'fast restart'    => sub { $node->restart } ],
 	[ 'immediate stop'  => sub { $node->stop('immediate'); $node->start } ],
 	[ 'postmaster killed' => sub { weir_kill9($node); weir_start($node) } ]);
 for my $checkpointed (0, 1)
