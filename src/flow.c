@@ -1055,7 +1055,8 @@ weir_flow_final_before(WeirFlow *flow)
 {
 	if (flow->plan->window.kind == WEIR_WINDOW_NONE)
 		return PG_INT64_MIN;
-	return weir_window_final_before(flow->lateness, flow->watermark);
+	return Max(weir_window_final_before(flow->lateness, flow->watermark),
+			   flow->closed_before);
 }
 
 
@@ -1280,8 +1281,7 @@ bool
 weir_flow_dirty(const WeirFlow *flow)
 {
 	const WeirFlowPrivate *p = flow->priv;
-	int64 closable = Max(weir_flow_final_before(unconstify(WeirFlow *, flow)),
-						 flow->closed_before);
+	int64 closable = weir_flow_final_before(unconstify(WeirFlow *, flow));
 
 	return p->dirty || flow->watermark != p->checkpoint.row.watermark ||
 		   (closable != PG_INT64_MIN &&
@@ -1306,6 +1306,8 @@ weir_flow_adopt_lateness(WeirFlow *flow)
 {
 	if (flow->lateness == flow->options->allowed_lateness)
 		return false;
+	/* what was final stays so: a longer lateness is for windows to come */
+	flow->closed_before = weir_flow_final_before(flow);
 	flow->lateness = flow->options->allowed_lateness;
 	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
 	flow->priv->dirty = true;

@@ -887,8 +887,7 @@ must_close(const Run *run)
 	if (flow->options->emit == WEIR_EMIT_LIVE &&
 		weir_state_memory_used() < (Size) weir_state_memory * 1024 / 10 * 6)
 		return false;
-	return weir_state_min_pane(flow->state) <=
-		   Max(weir_flow_final_before(flow), flow->closed_before);
+	return weir_state_min_pane(flow->state) <= weir_flow_final_before(flow);
 }
 
 static bool
