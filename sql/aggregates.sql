@@ -198,7 +198,7 @@ BEGIN
     RAISE 'the table does not have the stream''s rows';
   END IF;
   FOR view, batch IN
-    SELECT matviewname, rtrim(definition, ';') FROM pg_matviews WHERE schemaname = 'public' AND matviewname NOT LIKE 'late%' ORDER BY 1
+    SELECT matviewname, rtrim(definition, ';') FROM pg_matviews WHERE schemaname = 'public' AND matviewname !~ '^[tz]_' ORDER BY 1
   LOOP
     queries := queries + 1;
     IF view = 'w_final' THEN
