@@ -143,6 +143,8 @@ typedef struct Run
 	Cohort *cohort; /* NULL: consumes nothing */
 	bool failed;
 	bool paused;
+	bool
+		caught_up; /* has once been at the end of the log since it was opened */
 
 	int tries; /* to open, lock, checkpoint */
 	TimestampTz next_try;
@@ -732,6 +734,7 @@ open_run(Run *run)
 
 	run->tries = 0;
 	run->next_try = 0;
+	run->caught_up = false;
 	run->next_expire = weir_now();
 	schedule_checkpoint(run);
 	row = weir_flow_row(run->flow);
@@ -1801,6 +1804,7 @@ reached_end(Cohort *c)
 	{
 		Run *run = lfirst(lc);
 
+		run->caught_up = true;
 		if (!weir_flow_row(run->flow)->built)
 		{
 			weir_flow_set_built(run->flow);
@@ -1821,6 +1825,17 @@ report_activity(Cohort *c)
 					 list_length(c->runs), list_length(c->runs) == 1 ? "" : "s",
 					 get_rel_name(c->stream), get_rel_name(run->view));
 	pgstat_report_activity(STATE_RUNNING, s.data);
+}
+
+static bool
+has_stale_run(const Cohort *c)
+{
+	ListCell *lc;
+
+	foreach(lc, c->runs)
+		if (weir_flow_is_stale(((Run *) lfirst(lc))->flow))
+			return true;
+	return false;
 }
 
 /*
@@ -1847,6 +1862,13 @@ do_batch(Cohort *c)
 	b->watermark = c->watermark;
 	b->rel = open_stream(c->stream);
 	report_activity(c);
+	if (has_stale_run(c))
+	{
+		/* what has changed since counts for what was committed after it */
+		relation_close(b->rel, NoLock);
+		commit_transaction();
+		return true;
+	}
 	(void) weir_log_reader_poll(c->reader, b->rel);
 	take_transactions(b, limit);
 	any = b->ntxns > 0;
@@ -2220,7 +2242,11 @@ replan(Run *run)
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(worker_cxt);
 		if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+		{
 			run->next_try = retry_time(&run->tries);
+			if (run->cohort != NULL)
+				put_out(run, run->next_try);
+		}
 		else
 			fail_run(run, e);
 		FreeErrorData(e);
@@ -2230,7 +2256,8 @@ replan(Run *run)
 
 /*
  * The run's view follows a change of its options.  A new allowed_lateness
- * counts from where the log ends now.
+ * counts from the position the view has reached; while it goes through what it
+ * may have judged before a restart, the old one does.
  */
 static void
 follow_options(Run *run, TimestampTz now)
@@ -2239,13 +2266,8 @@ follow_options(Run *run, TimestampTz now)
 		return;
 	if (weir_flow_is_stale(run->flow))
 		replan(run);
-	if (run->failed ||
-		run->flow->lateness == run->flow->options->allowed_lateness)
-		return;
-	if (run->cohort != NULL && (run->cohort->next_try != 0 ||
-								weir_log_reader_pending(run->cohort->reader)))
-		return;
-	if (weir_flow_adopt_lateness(run->flow))
+	if (!run->failed && (run->caught_up || run->paused) &&
+		weir_flow_adopt_lateness(run->flow))
 		run->next_checkpoint = now;
 }
 
