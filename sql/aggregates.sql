@@ -4,6 +4,9 @@
 SET timezone = 'UTC';
 SET datestyle = 'ISO';
 SET client_min_messages = warning;
+CREATE SCHEMA agg;
+CREATE SCHEMA agg_heap;
+SET search_path = agg, public;
 
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
 CREATE TYPE pt AS (x int, y text);
@@ -12,14 +15,13 @@ CREATE TABLE ev (id int, k int, g text, i2 smallint, i4 int, i8 bigint, num nume
   e mood, ip inet, arr int[], j jsonb, p pt, o oid, lsn pg_lsn, ts timestamptz NOT NULL)
   USING stream WITH (event_time = ts, watermark_delay = '10 minutes');
 
-CREATE SCHEMA heap;
-CREATE TABLE heap.log (LIKE ev, seq bigint GENERATED ALWAYS AS IDENTITY) USING heap;
+CREATE TABLE agg_heap.log (LIKE ev, seq bigint GENERATED ALWAYS AS IDENTITY) USING heap;
 
 -- one transaction: 200 events of the x-th ten minutes, out of order by up to five
 SELECT string_agg(attname, ', ' ORDER BY attnum) AS columns FROM pg_attribute WHERE attrelid = 'ev'::regclass AND attnum > 0 \gset
-CREATE VIEW heap.ev AS SELECT :columns FROM heap.log ORDER BY seq;
+CREATE VIEW agg_heap.ev AS SELECT :columns FROM agg_heap.log ORDER BY seq;
 CREATE FUNCTION feed(x int, n int DEFAULT 200) RETURNS void LANGUAGE sql AS $$
-  WITH rows AS (INSERT INTO heap.log SELECT id, nullif(id % 7, 6), 'g' || id % 3,
+  WITH rows AS (INSERT INTO agg_heap.log SELECT id, nullif(id % 7, 6), 'g' || id % 3,
     CASE WHEN h % 5 > 0 THEN h % 1000 - 300 END, CASE WHEN h % 6 > 0 THEN h % 100000 - 50000 END,
     CASE WHEN h % 7 > 0 THEN (h::bigint - 500000) * 9000000000000 END,
     CASE WHEN h % 8 > 0 THEN (h % 10007)::numeric / (1 + h % 13) END,
@@ -148,7 +150,7 @@ CREATE MATERIALIZED VIEW q_all_having USING continuous AS SELECT count(*) AS n F
 CREATE MATERIALIZED VIEW q_none USING continuous AS SELECT count(*) AS n, max(i4) AS m FROM ev WHERE false;
 CREATE MATERIALIZED VIEW q_no_group USING continuous AS SELECT k, count(*) AS n FROM ev WHERE k > 100 GROUP BY k;
 CREATE VIEW shown AS SELECT id AS ident, k, i4 * 2 AS twice, ts AS at, t FROM ev WHERE id % 2 = 0;
-CREATE VIEW heap.shown AS SELECT id AS ident, k, i4 * 2 AS twice, ts AS at, t FROM heap.ev WHERE id % 2 = 0;
+CREATE VIEW agg_heap.shown AS SELECT id AS ident, k, i4 * 2 AS twice, ts AS at, t FROM agg_heap.ev WHERE id % 2 = 0;
 CREATE MATERIALIZED VIEW q_view USING continuous AS
   SELECT k, sum(twice) AS s, max(at) AS m, min(s.t) AS t FROM shown s WHERE twice > -1000 GROUP BY k;
 CREATE MATERIALIZED VIEW q_cte USING continuous AS
@@ -194,21 +196,21 @@ DECLARE
   batch text;
   queries int := 0;
 BEGIN
-  IF EXISTS ((TABLE public.ev EXCEPT ALL TABLE heap.ev) UNION ALL (TABLE heap.ev EXCEPT ALL TABLE public.ev)) THEN
+  IF EXISTS ((TABLE agg.ev EXCEPT ALL TABLE agg_heap.ev) UNION ALL (TABLE agg_heap.ev EXCEPT ALL TABLE agg.ev)) THEN
     RAISE 'the table does not have the stream''s rows';
   END IF;
   FOR view, batch IN
-    SELECT matviewname, rtrim(definition, ';') FROM pg_matviews WHERE schemaname = 'public' AND matviewname !~ '^[tz]_' ORDER BY 1
+    SELECT matviewname, rtrim(definition, ';') FROM pg_matviews WHERE schemaname = 'agg' AND matviewname !~ '^[tz]_' ORDER BY 1
   LOOP
     queries := queries + 1;
     IF view = 'w_final' THEN
       CONTINUE WHEN NOT closed;
-      batch := batch || ' HAVING window_end <= weir.watermark(''public.ev'')';
+      batch := batch || ' HAVING window_end <= weir.watermark(''agg.ev'')';
     END IF;
-    SET LOCAL search_path = heap, public;
+    SET LOCAL search_path = agg_heap, agg, public;
     EXECUTE format('WITH v AS MATERIALIZED (SELECT r::text FROM %I r), b AS MATERIALIZED (SELECT r::text FROM (%s) r)
       SELECT count(*) FROM ((TABLE v EXCEPT ALL TABLE b) UNION ALL (TABLE b EXCEPT ALL TABLE v)) d', view, batch) INTO n;
-    SET LOCAL search_path = public;
+    SET LOCAL search_path = agg, public;
     problem := n || ' rows differ';
     IF n > 0 THEN RETURN NEXT; END IF;
   END LOOP;
@@ -251,7 +253,7 @@ SELECT count(*) AS groups, count(*) FILTER (WHERE c1 IS DISTINCT FROM first_i4) 
   count(*) FILTER (WHERE c5 IS DISTINCT FROM first_id) AS d5, count(*) FILTER (WHERE c6 IS DISTINCT FROM last_id) AS d6, count(*) FILTER (WHERE c8 IS DISTINCT FROM last_arr) AS d8
 FROM a_first a, LATERAL (SELECT (array_agg(i4 ORDER BY ts, seq))[1] AS first_i4, (array_agg(i4 ORDER BY ts DESC, seq DESC))[1] AS last_i4,
   (array_agg(id ORDER BY date_trunc('hour', ts), seq))[1] AS first_id, (array_agg(id ORDER BY date_trunc('hour', ts) DESC, seq DESC))[1] AS last_id,
-  (array_agg(arr::text ORDER BY ts DESC, seq DESC) FILTER (WHERE b))[1]::int[] AS last_arr FROM heap.log l WHERE l.k IS NOT DISTINCT FROM a.k) l;
+  (array_agg(arr::text ORDER BY ts DESC, seq DESC) FILTER (WHERE b))[1]::int[] AS last_arr FROM agg_heap.log l WHERE l.k IS NOT DISTINCT FROM a.k) l;
 -- some of it to look at
 SELECT k, c1, c2, c5, c6, c9, c10 FROM a_first ORDER BY k;
 SELECT * FROM q_having ORDER BY r;
@@ -294,17 +296,17 @@ CREATE MATERIALIZED VIEW z_named USING continuous AS
 CREATE MATERIALIZED VIEW z_week USING continuous AS
   SELECT date_trunc('week', ts) AS d, count(*) AS n FROM dst GROUP BY 1;
 SET timezone = 'UTC';
-CREATE TABLE heap.dst (LIKE dst) USING heap;
-CREATE TABLE heap.tz (LIKE tz) USING heap;
-INSERT INTO heap.dst SELECT i, ts FROM generate_series(timestamptz '2020-03-27 20:30+00', '2020-03-30 03:30+00', '20 min') WITH ORDINALITY g(ts, i);
-INSERT INTO heap.dst SELECT 1000 + i, ts FROM generate_series(timestamptz '2020-10-23 20:30+00', '2020-10-26 10:30+00', '20 min') WITH ORDINALITY g(ts, i);
-INSERT INTO heap.tz SELECT id, ts AT TIME ZONE 'UTC', ts - id * interval '1 h' FROM heap.dst;
+CREATE TABLE agg_heap.dst (LIKE dst) USING heap;
+CREATE TABLE agg_heap.tz (LIKE tz) USING heap;
+INSERT INTO agg_heap.dst SELECT i, ts FROM generate_series(timestamptz '2020-03-27 20:30+00', '2020-03-30 03:30+00', '20 min') WITH ORDINALITY g(ts, i);
+INSERT INTO agg_heap.dst SELECT 1000 + i, ts FROM generate_series(timestamptz '2020-10-23 20:30+00', '2020-10-26 10:30+00', '20 min') WITH ORDINALITY g(ts, i);
+INSERT INTO agg_heap.tz SELECT id, ts AT TIME ZONE 'UTC', ts - id * interval '1 h' FROM agg_heap.dst;
 -- in three transactions, cut in the middle of the changes
-INSERT INTO dst SELECT * FROM heap.dst WHERE ts < '2020-03-29 00:50+00';
-INSERT INTO dst SELECT * FROM heap.dst WHERE ts >= '2020-03-29 00:50+00' AND ts < '2020-10-25 00:50+00';
-INSERT INTO dst SELECT * FROM heap.dst WHERE ts >= '2020-10-25 00:50+00' AND ts < '2020-10-25 01:10+00';
-INSERT INTO tz SELECT * FROM heap.tz WHERE at < '2020-03-29 00:50';
-INSERT INTO tz SELECT * FROM heap.tz WHERE at >= '2020-03-29 00:50';
+INSERT INTO dst SELECT * FROM agg_heap.dst WHERE ts < '2020-03-29 00:50+00';
+INSERT INTO dst SELECT * FROM agg_heap.dst WHERE ts >= '2020-03-29 00:50+00' AND ts < '2020-10-25 00:50+00';
+INSERT INTO dst SELECT * FROM agg_heap.dst WHERE ts >= '2020-10-25 00:50+00' AND ts < '2020-10-25 01:10+00';
+INSERT INTO tz SELECT * FROM agg_heap.tz WHERE at < '2020-03-29 00:50';
+INSERT INTO tz SELECT * FROM agg_heap.tz WHERE at >= '2020-03-29 00:50';
 SELECT weir.wait_for();
 SELECT weir.checkpoint();
 -- final are the days and hours that have ended, though they look the same on the clock
@@ -312,7 +314,7 @@ SELECT count(*), max(d AT TIME ZONE 'Europe/Berlin') FROM z_day TABLESAMPLE syst
 SELECT count(*), max(d AT TIME ZONE 'Europe/Berlin') FROM z_named TABLESAMPLE system (100);
 SELECT count(*), max(h) FROM z_hour TABLESAMPLE system (100);
 SELECT count(*), max(b) FROM t_bin TABLESAMPLE system (100);
-INSERT INTO dst SELECT * FROM heap.dst WHERE ts >= '2020-10-25 01:10+00';
+INSERT INTO dst SELECT * FROM agg_heap.dst WHERE ts >= '2020-10-25 01:10+00';
 SELECT weir.wait_for();
 SELECT weir.checkpoint();
 SELECT count(*), max(d AT TIME ZONE 'Europe/Berlin') FROM z_day TABLESAMPLE system (100);
@@ -346,5 +348,6 @@ SELECT * FROM zone_differences('UTC', '^(t_bin|t_tumble)$') ORDER BY view;
 
 DROP TABLE tz, dst CASCADE;
 DROP TABLE ev CASCADE;
-DROP SCHEMA heap CASCADE;
 SELECT count(*) FROM weir.views;
+RESET search_path;
+DROP SCHEMA agg, agg_heap CASCADE;

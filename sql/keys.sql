@@ -3,6 +3,8 @@
 -- for each, are those of the query run over the stream.
 SET timezone = 'UTC';
 SET client_min_messages = warning;
+CREATE SCHEMA keys;
+SET search_path = keys, public;
 CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 -- without contrib a domain does as well
 DO $$
@@ -92,7 +94,7 @@ DECLARE
   queries int := 0;
 BEGIN
   FOR view, batch IN
-    SELECT matviewname, rtrim(definition, ';') FROM pg_matviews WHERE schemaname = 'public' ORDER BY 1
+    SELECT matviewname, rtrim(definition, ';') FROM pg_matviews WHERE schemaname = 'keys' ORDER BY 1
   LOOP
     queries := queries + 1;
     EXECUTE format('WITH v AS MATERIALIZED (SELECT r::text FROM %I r), b AS MATERIALIZED (SELECT r::text FROM (%s) r)
@@ -173,11 +175,5 @@ SELECT count(*) FROM c_many WHERE num = 1.0 AND tci = 'K' AND bp4 = 'z' AND iv =
 \q
 \endif
 DROP TABLE kv CASCADE;
-DROP PROCEDURE feed;
-DROP FUNCTION differences;
-DROP TABLE spellings;
-DROP TYPE colour, textrange, positive;
-DROP TYPE pair;
-DROP EXTENSION IF EXISTS citext;
-DROP DOMAIN IF EXISTS citext;
-DROP COLLATION ci;
+RESET search_path;
+DROP SCHEMA keys CASCADE;

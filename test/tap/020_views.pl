@@ -17,7 +17,7 @@ sub run
 {
 	my ($db, $sql) = @_;
 
-	return $node->safe_psql($db, "SET timezone = 'UTC'; SET datestyle = 'ISO'; $sql");
+	return $node->safe_psql($db, "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET search_path = keys, agg, public; $sql");
 }
 
 sub compare_keys
