@@ -175,5 +175,29 @@ SELECT count(*) FROM c_many WHERE num = 1.0 AND tci = 'K' AND bp4 = 'z' AND iv =
 \q
 \endif
 DROP TABLE kv CASCADE;
+
+-- a composite type that changes changes what is equal: the view says so
+CREATE TYPE trio AS (a int, b text);
+CREATE TABLE changing (id int, p trio, ps trio[]) USING stream;
+CREATE MATERIALIZED VIEW d_row USING continuous AS SELECT c AS k, count(*) AS n FROM changing c GROUP BY c;
+CREATE MATERIALIZED VIEW d_type USING continuous AS SELECT p AS k, count(*) AS n FROM changing GROUP BY p;
+CREATE MATERIALIZED VIEW d_array USING continuous AS SELECT ps AS k, count(*) AS n FROM changing GROUP BY ps;
+CREATE MATERIALIZED VIEW d_id USING continuous AS SELECT id AS k, count(*) AS n, array_agg(p) AS a FROM changing GROUP BY id;
+INSERT INTO changing VALUES (1, '(1,a)', '{"(1,a)"}'), (1, '(1,b)', '{"(1,a)"}');
+SELECT weir.wait_for();
+ALTER TYPE trio ADD ATTRIBUTE c int;
+INSERT INTO changing VALUES (1, '(1,a,)', '{"(1,a,)"}'), (1, '(1,b,)', '{"(1,a,)"}');
+SELECT weir.wait_for();
+SELECT view, state, error FROM weir.views WHERE view::text LIKE 'd_%' ORDER BY view::text;
+REFRESH MATERIALIZED VIEW d_row;
+REFRESH MATERIALIZED VIEW d_type;
+REFRESH MATERIALIZED VIEW d_array;
+SELECT weir.wait_for();
+SELECT * FROM differences();
+ALTER TABLE changing ADD COLUMN x int;
+INSERT INTO changing (id) VALUES (1);
+SELECT weir.wait_for();
+SELECT view, state, error FROM weir.views WHERE view::text LIKE 'd_%' ORDER BY view::text;
+DROP TABLE changing CASCADE;
 RESET search_path;
 DROP SCHEMA keys CASCADE;

@@ -36,8 +36,13 @@
 #include "common/hashfn.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/typcache.h"
 
 #include "aggregate.h"
 #include "compat.h"
@@ -136,6 +141,52 @@ weir_keys_create(const WeirViewPlan *plan)
 	}
 	MemoryContextSwitchTo(old);
 	return k;
+}
+
+/* Append the columns of the composite types in a type. */
+static void
+append_columns(StringInfo buf, Oid type, List **relations)
+{
+	Oid inner;
+	TupleDesc desc;
+
+	check_stack_depth();
+	type = getBaseType(type);
+	inner = get_element_type(type);
+	if (!OidIsValid(inner))
+		inner = get_range_subtype(type);
+	if (!OidIsValid(inner))
+		inner = get_multirange_range(type);
+	if (OidIsValid(inner))
+		append_columns(buf, inner, relations);
+	if (!OidIsValid(get_typ_typrelid(type)))
+		return;
+
+	*relations = list_append_unique_oid(*relations, get_typ_typrelid(type));
+	desc = lookup_rowtype_tupdesc(type, -1);
+	appendStringInfo(buf, "%s(", format_type_be_qualified(type));
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped)
+			continue;
+		appendStringInfo(buf, "%s,", format_type_be_qualified(att->atttypid));
+		append_columns(buf, att->atttypid, relations);
+	}
+	appendStringInfoChar(buf, ')');
+	ReleaseTupleDesc(desc);
+}
+
+char *
+weir_keys_layout(const WeirKeys *k, List **relations)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	for (int i = 0; i < k->nkeys; i++)
+		append_columns(&buf, k->keys[i].type, relations);
+	return buf.data;
 }
 
 /*

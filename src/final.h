@@ -36,6 +36,12 @@ extern TupleTableSlot *weir_final_row(WeirFinalizer *f, const WeirGroup *g);
 typedef struct WeirKeys WeirKeys;
 
 extern WeirKeys *weir_keys_create(const WeirViewPlan *plan);
+/*
+ * What equality and hash of the keys depend on beside their types' names: the
+ * columns of composite types, as text; "" if there are none.  Adds to
+ * *relations the relations of those types.
+ */
+extern char *weir_keys_layout(const WeirKeys *k, List **relations);
 extern uint32 weir_keys_hash(WeirKeys *k, const Datum *values,
 							 const bool *nulls);
 extern bool weir_keys_equal(WeirKeys *k, const Datum *values, const bool *nulls,

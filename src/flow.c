@@ -123,6 +123,7 @@ typedef struct WeirFlowPrivate
 	EState *estate;
 	WeirAggs *aggs;
 	WeirKeys *keys;
+	List *key_relations; /* OIDs: of the keys' composite types */
 	Size live_size;
 	int *byref; /* 0-based input columns by reference */
 	int nbyref;
@@ -199,6 +200,7 @@ relation_changed(Datum arg, Oid relid)
 
 		if (relid == InvalidOid || relid == flow->view ||
 			(flow->plan && relid == flow->plan->stream) ||
+			list_member_oid(p->key_relations, relid) ||
 			(flow->input_plan &&
 			 list_member_oid(flow->input_plan->relationOids, relid)))
 			p->stale = true;
@@ -313,6 +315,8 @@ make_plan(WeirFlow *flow)
 	WeirKeys *keys;
 	EState *estate;
 	char *layout;
+	char *columns;
+	List *key_relations = NIL;
 	TupleDesc desc;
 
 	p->stale = false; /* a change from now on sets it again */
@@ -334,6 +338,9 @@ make_plan(WeirFlow *flow)
 	aggs = weir_aggs_create(plan->aggs, estate);
 	keys = weir_keys_create(plan);
 	layout = weir_aggs_layout(aggs);
+	columns = weir_keys_layout(keys, &key_relations);
+	if (columns[0] != '\0')
+		layout = psprintf("%s;keys:%s", layout, columns);
 	desc = ExecTypeFromTL(input_plan->planTree->targetlist);
 	weir_secure_leave(&secure);
 
@@ -343,7 +350,8 @@ make_plan(WeirFlow *flow)
 	if (p->layout && strcmp(layout, p->layout) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("an aggregate of continuous view \"%s\" has changed",
+				 errmsg("an aggregate or the type of a key of continuous view "
+						"\"%s\" has changed",
 						get_rel_name(flow->view)),
 				 errhint("Rebuild it from its stream with REFRESH "
 						 "MATERIALIZED VIEW.")));
@@ -354,6 +362,7 @@ make_plan(WeirFlow *flow)
 	MemoryContextSwitchTo(old);
 
 	MemoryContextSetParent(cxt, flow->cxt);
+	p->key_relations = key_relations;
 	if (p->plan_cxt)
 		MemoryContextDelete(p->plan_cxt);
 	if (p->layout == NULL)
