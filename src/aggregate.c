@@ -11,8 +11,13 @@
  * AggStateIsShared, AggRegisterCallback).
  *
  * Guarantees: each transition function sees the same arguments in the same
- * order as in a batch query that reads the rows in log order; nothing is ever
- * combined.  No memory is left behind by a row.
+ * order as in a batch query that reads the rows in log order; two states are
+ * never combined.  No memory is left behind by a row.
+ *
+ * What a deserialize function returns is fit for nothing but to be the second
+ * argument of the combine function: numeric_deserialize of PostgreSQL 18, for
+ * one, makes a state that would add no more squares.  So a SERIAL state that
+ * was loaded is combined with none, which gives a copy that can go on.
  *
  * Saved bytes, all parts MAXALIGNed:
  *
@@ -188,6 +193,9 @@ typedef struct Trans
 	bool init_null;
 	bool read_only; /* no final function may change the state */
 	bool serial_ok;
+	Oid combinefn_oid; /* SERIAL; invalid: needs none */
+	FmgrInfo combinefn;
+	FunctionCallInfo combinefn_fcinfo;
 	Size live;		 /* offset in the live block */
 	Size fixed;		 /* offset in saved bytes, if fixed */
 	Size fixed_size; /* 0: variable */
@@ -597,7 +605,8 @@ init_trans(WeirAggs *aggs, Trans *t, const WeirAggSpec *spec, Aggref *aggref,
 				 aggref->aggfnoid)));
 
 	if (transtype == INTERNALOID && OidIsValid(form->aggserialfn) &&
-		OidIsValid(form->aggdeserialfn))
+		OidIsValid(form->aggdeserialfn) && OidIsValid(form->aggcombinefn) &&
+		!func_strict(form->aggcombinefn))
 	{
 		t->serial_ok = true;
 		for (int i = 0; i < ntypes; i++)
@@ -619,6 +628,25 @@ init_trans(WeirAggs *aggs, Trans *t, const WeirAggSpec *spec, Aggref *aggref,
 		p->deserialfn_fcinfo = palloc0(SizeForFunctionCallInfo(2));
 		InitFunctionCallInfoData(*p->deserialfn_fcinfo, &p->deserialfn, 2,
 								 InvalidOid, (fmNodePtr) aggs->state, NULL);
+
+		/* sum and avg have no squares */
+		if (p->deserialfn_oid != F_NUMERIC_AVG_DESERIALIZE &&
+			p->deserialfn_oid != F_INT8_AVG_DESERIALIZE)
+		{
+			Oid states[2] = {INTERNALOID, INTERNALOID};
+
+			t->combinefn_oid = form->aggcombinefn;
+			check_execute(t->combinefn_oid, owner, OBJECT_FUNCTION);
+			build_aggregate_transfn_expr(states, 2, 0, false, transtype,
+										 aggref->inputcollid, t->combinefn_oid,
+										 InvalidOid, &expr, NULL);
+			fmgr_info(t->combinefn_oid, &t->combinefn);
+			fmgr_info_set_expr((Node *) expr, &t->combinefn);
+			t->combinefn_fcinfo = palloc0(SizeForFunctionCallInfo(2));
+			InitFunctionCallInfoData(*t->combinefn_fcinfo, &t->combinefn, 2,
+									 p->aggCollation, (fmNodePtr) aggs->state,
+									 NULL);
+		}
 	}
 
 	choose_rep(aggs, t);
@@ -722,7 +750,9 @@ find_trans(WeirAggs *aggs, List *specs, int i, Form_pg_aggregate form,
 			p->aggtranstype == transtype &&
 			(transtype != INTERNALOID ||
 			 (p->serialfn_oid == form->aggserialfn &&
-			  p->deserialfn_oid == form->aggdeserialfn)) &&
+			  p->deserialfn_oid == form->aggdeserialfn &&
+			  (!OidIsValid(t->combinefn_oid) ||
+			   t->combinefn_oid == form->aggcombinefn))) &&
 			t->init_null == init_null &&
 			(init_null || datumIsEqual(t->init, init, t->byval, t->len)))
 			return a->trans;
@@ -1729,13 +1759,15 @@ static Datum
 deserialize(WeirAggs *aggs, Trans *t, const char *bytes, ExprContext *econtext)
 {
 	FunctionCallInfo fcinfo = t->pertrans->deserialfn_fcinfo;
+	MemoryContext temp = aggs->temp->ecxt_per_tuple_memory;
 	MemoryContext old;
 	Datum value;
 
 	aggs->state->curaggcontext = econtext;
 	aggs->state->curpertrans = t->pertrans;
 	aggs->state->curperagg = NULL;
-	old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+	old = MemoryContextSwitchTo(
+		OidIsValid(t->combinefn_oid) ? temp : econtext->ecxt_per_tuple_memory);
 	fcinfo->args[0].value = PointerGetDatum(bytes);
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = PointerGetDatum(NULL);
@@ -1745,6 +1777,19 @@ deserialize(WeirAggs *aggs, Trans *t, const char *bytes, ExprContext *econtext)
 	if (fcinfo->isnull)
 		elog(ERROR, "deserialization function %u returned null",
 			 t->pertrans->deserialfn_oid);
+	if (OidIsValid(t->combinefn_oid))
+	{
+		fcinfo = t->combinefn_fcinfo;
+		fcinfo->args[0].value = (Datum) 0;
+		fcinfo->args[0].isnull = true;
+		fcinfo->args[1].value = value;
+		fcinfo->args[1].isnull = false;
+		fcinfo->isnull = false;
+		value = FunctionCallInvoke(fcinfo);
+		if (fcinfo->isnull)
+			elog(ERROR, "combine function %u returned null", t->combinefn_oid);
+		MemoryContextReset(temp);
+	}
 	MemoryContextSwitchTo(old);
 	aggs->state->curpertrans = NULL;
 	return value;

@@ -3,14 +3,15 @@
  * aggregate.h
  *	  The aggregates of one group: start, advance by an input row, save as
  *	  bytes, load, finalise.  Calls the server's own transition and final
- *	  functions row by row (bit-identical to the batch query), never combine
- *	  functions.
+ *	  functions row by row (bit-identical to the batch query); two states are
+ *	  never combined.
  *
  * Representation of one transition state ("rep"):
  *	FLAT	the transition type is not internal: the value itself
  *	INT128	the int8_avg_accum family (sum(int8), avg(int8)): 48 flat bytes,
  *			after a self-test of the server's struct; else SERIAL
- *	SERIAL	internal with serialize and deserialize functions: its serial form
+ *	SERIAL	internal with serialize, deserialize and combine functions: its
+ *			serial form
  *	ROWS	internal without, or DISTINCT or ORDER BY in the aggregate, or an
  *			ordered-set aggregate: the input rows, in log order; the aggregate
  *			is run over them when finalised

@@ -212,7 +212,7 @@ check_aggregate_functions(Oid aggregate)
 {
 	HeapTuple tup = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
 	Form_pg_aggregate form;
-	Oid parts[4];
+	Oid parts[5];
 
 	if (!HeapTupleIsValid(tup))
 		elog(ERROR, "cache lookup failed for aggregate %u", aggregate);
@@ -221,6 +221,7 @@ check_aggregate_functions(Oid aggregate)
 	parts[1] = form->aggfinalfn;
 	parts[2] = form->aggserialfn;
 	parts[3] = form->aggdeserialfn;
+	parts[4] = OidIsValid(parts[3]) ? form->aggcombinefn : InvalidOid;
 	ReleaseSysCache(tup);
 
 	for (int i = 0; i < lengthof(parts); i++)
