@@ -14,6 +14,17 @@ SELECT attrelid::regclass, string_agg(attname || ' ' || format_type(atttypid, at
 FROM pg_attribute WHERE attrelid IN ('weir.streams'::regclass, 'weir.views'::regclass, 'weir.workers'::regclass, 'weir.errors'::regclass)
   AND attnum > 0 GROUP BY attrelid ORDER BY attrelid::regclass::text;
 
+-- settings
+SHOW weir.max_workers;
+SHOW weir.max_held_log;
+SHOW weir.compression;
+SELECT name, context, vartype, unit FROM pg_settings WHERE name LIKE 'weir.%' AND name <> 'weir.debug_points' ORDER BY name;
+SET weir.compression = lz4;
+SET weir.compression = gzip;
+RESET weir.compression;
+SET weir.max_workers = 1;
+SET weir.no_such_setting = 1;
+
 -- wait_for
 SELECT weir.wait_for('op_w');
 SELECT weir.wait_for();
@@ -137,6 +148,7 @@ SELECT weir.wait_for('op_stop');
 SELECT weir.wait_for();
 \set VERBOSITY default
 SELECT view, state, error FROM weir.views WHERE view = 'op_stop'::regclass;
+SELECT weir.checkpoint();
 SELECT view, stream, event - 'ts' AS event, sqlstate, message FROM weir.errors ORDER BY view::text;
 
 -- explain

@@ -1319,6 +1319,9 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 							   has_wanted ? &wanted
 							   : has_pos  ? &pos
 										  : NULL);
+	/* what a worker has yet to let go of is not the view's any more */
+	if (condition == COND_STOPPED)
+		v = NULL;
 	/* a rebuild under way, or the only generation while it builds */
 	building = weir_shmem_view_generation(wish->view, wish->generation);
 
@@ -1364,8 +1367,9 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 	COUNTER(events_in, pos.events_in);
 	COUNTER(late, pos.late);
 	COUNTER(late_partial, pos.late_partial);
+	/* those that a checkpoint has moved to the heap count there */
 	row_add_if(&row, v != NULL,
-			   Int64GetDatum(v ? pg_atomic_read_u64(&v->groups) : 0));
+			   Int64GetDatum(v ? pg_atomic_read_u64(&v->shown_groups) : 0));
 	row_add_if(&row, v != NULL,
 			   Int64GetDatum(v ? pg_atomic_read_u64(&v->state_bytes) : 0));
 	row_add(&row, Int64GetDatum(0)); /* nothing spills yet */
