@@ -927,11 +927,28 @@ end_receiver(DestReceiver *self)
 
 /* ---------- a batch ---------- */
 
+/* What raises here leaves the flow with its old plan, and still to be planned. */
+void
+weir_flow_replan(WeirFlow *flow)
+{
+	if (!flow->priv->stale)
+		return;
+	PG_TRY();
+	{
+		make_plan(flow);
+	}
+	PG_CATCH();
+	{
+		flow->priv->stale = true;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
 void
 weir_flow_begin(WeirFlow *flow)
 {
-	if (flow->priv->stale)
-		make_plan(flow);
+	weir_flow_replan(flow);
 	reset_cache(flow->priv);
 	flow->batch_events = 0;
 	flow->priv->started = true;
@@ -1171,8 +1188,7 @@ close_panes(void *arg, int64 *ends, int n, TransactionId xid)
 	WeirSecure secure;
 	Closing c = {.flow = flow};
 
-	if (p->stale)
-		make_plan(flow);
+	weir_flow_replan(flow);
 	if (p->checkpoint.row.answering)
 	{
 		lock_for_rows(flow);
@@ -1301,13 +1317,6 @@ bool
 weir_flow_is_stale(const WeirFlow *flow)
 {
 	return flow->priv->stale;
-}
-
-void
-weir_flow_replan(WeirFlow *flow)
-{
-	Assert(!flow->priv->started);
-	make_plan(flow);
 }
 
 bool
@@ -1442,28 +1451,18 @@ row_window_end(const WeirViewPlan *plan, TupleTableSlot *slot, int64 *end)
 }
 
 /*
- * Deletes by one pass over the view's heap; called seldom.
+ * Deletes by one pass over the view's heap; called seldom.  The caller has
+ * looked, with the options as they are now, that there is something to do.
  */
-void
-weir_flow_expire(WeirFlow *flow)
+static void
+delete_expired(WeirFlow *flow, int64 before)
 {
-	int64 before;
 	Relation rel;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
-	Snapshot snapshot;
+	Snapshot snapshot = GetActiveSnapshot();
 	CommandId cid;
 
-	if (flow->options->retention == PG_INT64_MAX ||
-		flow->plan->window.kind == WEIR_WINDOW_NONE ||
-		TIMESTAMP_NOT_FINITE(flow->watermark) ||
-		pg_sub_s64_overflow(flow->watermark, flow->options->retention, &before))
-		return;
-
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	snapshot = GetTransactionSnapshot();
-	PushActiveSnapshot(snapshot);
 	lock_for_rows(flow);
 	rel = table_open(flow->view, NoLock);
 	cid = GetCurrentCommandId(true);
@@ -1483,6 +1482,25 @@ weir_flow_expire(WeirFlow *flow)
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
+}
+
+void
+weir_flow_expire(WeirFlow *flow)
+{
+	int64 before;
+
+	if (flow->options->retention == PG_INT64_MAX && !flow->priv->stale)
+		return;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	weir_flow_replan(flow);
+	if (flow->options->retention != PG_INT64_MAX &&
+		flow->plan->window.kind != WEIR_WINDOW_NONE &&
+		!TIMESTAMP_NOT_FINITE(flow->watermark) &&
+		!pg_sub_s64_overflow(flow->watermark, flow->options->retention,
+							 &before))
+		delete_expired(flow, before);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

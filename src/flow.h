@@ -93,12 +93,8 @@ extern void weir_flow_set_built(WeirFlow *flow);
 extern bool weir_flow_record_failure(WeirFlow *flow, int64 resumes,
 									 const char *sqlstate, const char *message);
 
-/*
- * Has anything changed that the plan depends on?  replan: look now, not at the
- * next begin.  In a transaction with the stream locked; raises as open does.
- */
+/* Has anything changed that the plan depends on? */
 extern bool weir_flow_is_stale(const WeirFlow *flow);
-extern void weir_flow_replan(WeirFlow *flow);
 /*
  * Put a changed allowed_lateness into force.  True: it has changed; the caller
  * checkpoints before it goes on, so that it is known from where on it counts.
@@ -109,6 +105,10 @@ extern bool weir_flow_adopt_lateness(WeirFlow *flow);
  * could not be shown.  discard forgets those of the unpublished batch. */
 extern void weir_flow_add_error(WeirFlow *flow, const char *json,
 								const char *sqlstate, const char *message);
+
+/* Plan again, and read the options again, if something they depend on has
+ * changed; in a transaction with a snapshot. */
+extern void weir_flow_replan(WeirFlow *flow);
 
 /* Delete final rows that option retention lets go; own transaction. */
 extern void weir_flow_expire(WeirFlow *flow);

@@ -41,7 +41,8 @@
  *
  * Locks: order_lock for everything under "order"; adoption of a stream's
  * prepared transactions and their collection exclude each other by an object
- * lock (weir_log_lock_adoption).
+ * lock (weir_log_lock_adoption), trimming and the beginning of a
+ * view's history by another (weir_log_lock_history).
  *
  *-------------------------------------------------------------------------
  */
@@ -1759,8 +1760,9 @@ weir_log_collect_prepared(Relation rel)
 typedef struct TrimTxn
 {
 	WeirNumber number;
-	TimestampTz arrival;
+	TimestampTz watermark;
 	uint64 nbytes;
+	uint64 nrows;
 	FullTransactionId xid;
 } TrimTxn;
 
@@ -1769,6 +1771,7 @@ typedef struct TrimState
 	WeirPosition up_to;
 	TimestampTz older_than;
 	uint64 total;
+	TimestampTz kept; /* W of transactions that are not in txns */
 	TrimTxn *txns;
 	Size n;
 	Size space;
@@ -1782,7 +1785,11 @@ trim_collect(void *arg, const WeirTxn *txn)
 	t->total += txn->nbytes;
 	if (txn->number == WEIR_NO_NUMBER || txn->number > t->up_to ||
 		txn->arrival >= t->older_than)
+	{
+		if (txn->number != WEIR_NO_NUMBER)
+			t->kept = Max(t->kept, txn->watermark);
 		return;
+	}
 	if (t->n == t->space)
 	{
 		t->space = t->space ? t->space * 2 : 1024;
@@ -1790,8 +1797,9 @@ trim_collect(void *arg, const WeirTxn *txn)
 						  : palloc(t->space * sizeof(TrimTxn));
 	}
 	t->txns[t->n].number = txn->number;
-	t->txns[t->n].arrival = txn->arrival;
+	t->txns[t->n].watermark = txn->watermark;
 	t->txns[t->n].nbytes = txn->nbytes;
+	t->txns[t->n].nrows = txn->nrows;
 	t->txns[t->n].xid = txn->xid;
 	t->n++;
 }
@@ -1820,9 +1828,9 @@ delete_tuple(Relation rel, ItemPointer tid, CommandId cid)
  * Deletes in the order of numbers, as long as more than keep_bytes would
  * remain.  An ADOPT record goes with the transaction it numbers.
  */
-uint64
+void
 weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
-			  uint64 keep_bytes, WeirNumber *trimmed)
+			  uint64 keep_bytes, WeirTrimmed *trimmed)
 {
 	MemoryContext cxt = AllocSetContextCreate(
 		CurrentMemoryContext, "weir log trim", ALLOCSET_DEFAULT_SIZES);
@@ -1830,30 +1838,50 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	CommandId cid = GetCurrentCommandId(true);
 	TrimState trim;
+	TimestampTz all;
 	HTAB *doomed;
 	uint64 freed = 0;
 	uint64 nrows = 0;
 	TupleTableSlot *slot;
 	TableScanDesc scan;
 
-	*trimmed = WEIR_NO_NUMBER;
 	memset(&trim, 0, sizeof(trim));
 	trim.up_to = up_to;
 	trim.older_than = older_than;
+	trim.kept = WEIR_NO_TIME;
 	collect_transactions(rel, snapshot, WEIR_NO_NUMBER, true, trim_collect,
 						 &trim);
 	if (trim.n > 1)
 		qsort(trim.txns, trim.n, sizeof(TrimTxn), compare_trim);
 
 	doomed = make_xid_hash("weir doomed", sizeof(FullTransactionId), cxt);
+	all = trim.kept;
+	for (Size i = 0; i < trim.n; i++)
+		all = Max(all, trim.txns[i].watermark);
 	for (Size i = 0; i < trim.n; i++)
 	{
-		if (trim.total - freed - trim.txns[i].nbytes < keep_bytes)
+		TrimTxn *txn = &trim.txns[i];
+		bool full = trim.total - freed - txn->nbytes < keep_bytes;
+
+		/* an empty record that holds W may as well stay */
+		if (full ||
+			(txn->nrows == 0 && txn->watermark == all && trim.kept < all))
+		{
+			trim.kept = Max(trim.kept, txn->watermark);
+			if (!full)
+				continue;
+			for (i++; i < trim.n; i++)
+				trim.kept = Max(trim.kept, trim.txns[i].watermark);
 			break;
-		hash_search(doomed, &trim.txns[i].xid, HASH_ENTER, NULL);
-		freed += trim.txns[i].nbytes;
-		*trimmed = trim.txns[i].number;
+		}
+		hash_search(doomed, &txn->xid, HASH_ENTER, NULL);
+		freed += txn->nbytes;
+		if (txn->nrows > 0)
+			trimmed->last = Max(trimmed->last, txn->number);
 	}
+	if (trim.kept < all)
+		trimmed->watermark = Max(trimmed->watermark, all);
+	trimmed->bytes += freed;
 
 	if (freed > 0 || hash_get_num_entries(doomed) > 0)
 	{
@@ -1903,7 +1931,6 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
-	return freed;
 }
 
 /* -------------------------------------------------------------- rewrite */

@@ -186,12 +186,21 @@ extern void weir_log_remove_prepared(Oid stream, FullTransactionId xid);
 /*
  * Delete whole transactions with number <= up_to and arrival < older_than
  * (own transaction: caller has started one and holds the stream's
- * RowExclusiveLock), oldest first, as long as at least keep_bytes remain.
- * Returns bytes freed; *trimmed is the highest number deleted, or no number.
+ * RowExclusiveLock and weir_log_lock_history), oldest first, as long as at least
+ * keep_bytes remain.  *trimmed, which the caller has cleared, is added to.
  */
-extern uint64 weir_log_trim(Relation rel, WeirPosition up_to,
-							TimestampTz older_than, uint64 keep_bytes,
-							WeirNumber *trimmed);
+typedef struct WeirTrimmed
+{
+	uint64 bytes;		   /* freed */
+	WeirNumber last;	   /* highest number of events deleted */
+	TimestampTz watermark; /* the W that went with them: the caller has to
+							 * write a record that raises W to it;
+							 * WEIR_NO_TIME: what remains does */
+} WeirTrimmed;
+
+extern void weir_log_trim(Relation rel, WeirPosition up_to,
+						  TimestampTz older_than, uint64 keep_bytes,
+						  WeirTrimmed *trimmed);
 /*
  * Those who trim exclude those who begin to read a stream's history, until the
  * transaction's end.  False: a trimmer could not have it at once.

@@ -152,6 +152,7 @@ typedef struct Run
 	TimestampTz last_checkpoint;
 	TimestampTz next_expire;
 	uint64 log_bytes; /* consumed since the last checkpoint */
+	uint32 asked;	  /* run_checkpoints: the requests it serves */
 
 	WeirNumber careful; /* up to here one transaction at a time, row by row */
 	SkippedRow *skips;	/* of the transaction at hand */
@@ -810,13 +811,14 @@ find_run(Oid view, int64 generation)
 
 /* ---------- checkpoints ---------- */
 
-/* Returns false if the run is not what it was: failed or closed. */
+/*
+ * Returns false if the run is not what it was: failed or closed.  Who asked for
+ * the checkpoint is told by announce_checkpoint.
+ */
 static bool
-checkpoint_run(Run *run)
+save_run(Run *run)
 {
 	WeirFlow *flow = run->flow;
-	WeirViewShared *v = flow->v;
-	uint32 wanted = pg_atomic_read_u32(&v->want_checkpoint);
 	MemoryContext cxt = CurrentMemoryContext;
 	volatile bool ok = true;
 
@@ -870,11 +872,35 @@ checkpoint_run(Run *run)
 		run->next_try = 0;
 	}
 	schedule_checkpoint(run);
-	if (pg_atomic_read_u32(&v->done_checkpoint) != wanted)
-	{
-		pg_atomic_write_u32(&v->done_checkpoint, wanted);
-		ConditionVariableBroadcast(&v->progress_cv);
-	}
+	return true;
+}
+
+static uint32
+wanted_checkpoint(const Run *run)
+{
+	return pg_atomic_read_u32(&run->flow->v->want_checkpoint);
+}
+
+/* All that was asked for when wanted was read is done. */
+static void
+announce_checkpoint(Run *run, uint32 wanted)
+{
+	WeirViewShared *v = run->flow->v;
+
+	if (pg_atomic_read_u32(&v->done_checkpoint) == wanted)
+		return;
+	pg_atomic_write_u32(&v->done_checkpoint, wanted);
+	ConditionVariableBroadcast(&v->progress_cv);
+}
+
+static bool
+checkpoint_run(Run *run)
+{
+	uint32 wanted = wanted_checkpoint(run);
+
+	if (!save_run(run))
+		return false;
+	announce_checkpoint(run, wanted);
 	return true;
 }
 
@@ -917,8 +943,7 @@ checkpoint_is_due(Run *run, TimestampTz now)
 static void
 expire_rows(Run *run, TimestampTz now)
 {
-	if (now < run->next_expire || !run->answering ||
-		run->flow->options->retention == PG_INT64_MAX)
+	if (now < run->next_expire || !run->answering)
 		return;
 	run->next_expire = now + RETENTION_EVERY;
 	PG_TRY();
@@ -927,7 +952,14 @@ expire_rows(Run *run, TimestampTz now)
 	}
 	PG_CATCH();
 	{
-		abort_and_report();
+		if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE)
+		{
+			FlushErrorState();
+			AbortCurrentTransaction();
+			run->next_expire = now + TICK;
+		}
+		else
+			abort_and_report();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker_cxt);
@@ -2045,15 +2077,17 @@ durable_position(Oid stream)
 	return result;
 }
 
-/* Let go of events by the stream's options; a transaction of its own. */
+/*
+ * Let go of events by the stream's options; a transaction of its own.  If
+ * somebody else is at it, or a REFRESH relies on what is there, not now.
+ */
 static void
 trim_stream(Oid stream)
 {
 	Relation rel;
 	WeirStreamOptions options;
 	WeirPosition up_to;
-	WeirNumber trimmed = WEIR_NO_NUMBER;
-	WeirNumber trimmed2 = WEIR_NO_NUMBER;
+	WeirTrimmed trimmed = {.watermark = WEIR_NO_TIME};
 
 	start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -2066,17 +2100,18 @@ trim_stream(Oid stream)
 		options = *weir_catalog_stream_options(rel);
 		up_to = durable_position(stream);
 		if (up_to != WEIR_NO_NUMBER && options.retention != PG_INT64_MAX)
-			(void) weir_log_trim(rel, up_to, weir_now() - options.retention, 0,
-								 &trimmed);
+			weir_log_trim(rel, up_to, weir_now() - options.retention, 0,
+						  &trimmed);
 		if (up_to != WEIR_NO_NUMBER && options.retention_size != PG_INT64_MAX)
 		{
 			CommandCounterIncrement();
-			(void) weir_log_trim(rel, up_to, DT_NOEND, options.retention_size,
-								 &trimmed2);
+			weir_log_trim(rel, up_to, DT_NOEND, options.retention_size,
+						  &trimmed);
 		}
-		trimmed = Max(trimmed, trimmed2);
-		if (trimmed != WEIR_NO_NUMBER)
-			weir_catalog_set_trimmed(stream, trimmed);
+		if (trimmed.last != WEIR_NO_NUMBER)
+			weir_catalog_set_trimmed(stream, trimmed.last);
+		if (trimmed.watermark != WEIR_NO_TIME)
+			weir_stream_heartbeat(rel, trimmed.watermark, WEIR_RECORD_IDLE);
 	}
 	if (rel != NULL)
 		relation_close(rel, NoLock);
@@ -2119,13 +2154,28 @@ streams_with_retention(void)
 }
 
 static void
+try_trim(Oid stream)
+{
+	PG_TRY();
+	{
+		trim_stream(stream);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+}
+
+static void
 retention(void)
 {
 	List *list = streams_with_retention();
 	ListCell *lc;
 
 	foreach(lc, list)
-		trim_stream(lfirst_oid(lc));
+		try_trim(lfirst_oid(lc));
 	list_free(list);
 }
 
@@ -2271,15 +2321,46 @@ follow_options(Run *run, TimestampTz now)
 		run->next_checkpoint = now;
 }
 
+/*
+ * Who asked for a checkpoint until now.  A statement that came before it has
+ * told of what it changed, at the latest, when it returned: look at that.  (To
+ * look when its wish arrives is too early, its invalidations come after.)
+ */
+static void
+note_requests(void)
+{
+	bool any = false;
+	ListCell *lc;
+
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->flow == NULL)
+			continue;
+		run->asked = wanted_checkpoint(run);
+		any |= run->asked != pg_atomic_read_u32(&run->flow->v->done_checkpoint);
+	}
+	if (any)
+	{
+		start_transaction();
+		commit_transaction();
+	}
+}
+
 static void
 run_checkpoints(TimestampTz now)
 {
-	List *todo = list_copy(runs);
+	List *todo;
+	List *asked = NIL;
+	List *asked_streams = NIL;
 	ListCell *lc;
 
 	/* who asks for a checkpoint may have changed something before */
 	if (pg_atomic_read_u32(&database->wishes) != wishes_seen)
 		return;
+	note_requests();
+	todo = list_copy(runs);
 	foreach(lc, todo)
 	{
 		Run *run = lfirst(lc);
@@ -2287,18 +2368,41 @@ run_checkpoints(TimestampTz now)
 		if (run->flow == NULL || run->failed)
 			continue;
 		follow_options(run, now);
-		if (run->failed)
+		if (run->failed || !checkpoint_is_due(run, now))
 			continue;
-		if (!run->answering && !run->paused && run->next_try <= now &&
+		if (!save_run(run))
+			continue;
+		if (run->asked != pg_atomic_read_u32(&run->flow->v->done_checkpoint))
+		{
+			asked = lappend(asked, run);
+			asked_streams = list_append_unique_oid(asked_streams, run->stream);
+			run->next_expire = now;
+		}
+		expire_rows(run, now);
+	}
+	/* who asks for a checkpoint wants all that follows from one */
+	foreach(lc, asked_streams)
+		try_trim(lfirst_oid(lc));
+	foreach(lc, asked)
+	{
+		Run *run = lfirst(lc);
+
+		announce_checkpoint(run, run->asked);
+	}
+	list_free(asked);
+	list_free(asked_streams);
+
+	foreach(lc, todo)
+	{
+		Run *run = lfirst(lc);
+
+		if (run->flow != NULL && !run->failed && !run->answering &&
+			!run->paused && run->next_try <= now &&
 			weir_flow_row(run->flow)->built)
 		{
 			swap_run(run); /* frees the one it replaces */
 			break;
 		}
-		if (!checkpoint_is_due(run, now))
-			continue;
-		if (checkpoint_run(run))
-			expire_rows(run, now);
 	}
 	list_free(todo);
 	free_empty_cohorts();
