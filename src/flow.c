@@ -357,7 +357,11 @@ make_plan(WeirFlow *flow)
 						 "MATERIALIZED VIEW.")));
 
 	for (int i = 0; i < ROW_BUFFER; i++)
+	{
+		/* stays full: only its arrays are ever written */
 		p->rows[i] = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+		ExecStoreAllNullTuple(p->rows[i]);
+	}
 	find_byref_columns(p, desc);
 	MemoryContextSwitchTo(old);
 
@@ -892,7 +896,6 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 
 	row = p->rows[p->nrows];
 	natts = slot->tts_tupleDescriptor->natts;
-	ExecClearTuple(row);
 	memcpy(row->tts_values, slot->tts_values, natts * sizeof(Datum));
 	memcpy(row->tts_isnull, slot->tts_isnull, natts * sizeof(bool));
 	old = MemoryContextSwitchTo(p->row_cxt);
@@ -904,7 +907,6 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 			row->tts_values[c] =
 				datumCopy(row->tts_values[c], false, p->typlen[i]);
 	}
-	ExecStoreVirtualTuple(row);
 	p->panes[p->nrows] = pane;
 	p->hashes[p->nrows] =
 		weir_keys_hash(p->keys, row->tts_values, row->tts_isnull);

@@ -2018,7 +2018,44 @@ typedef struct BatchScanState
 	CustomScanState css;
 	int chunk;
 	int row;
+
+	/* of the chunk at hand: the columns it was decoded for */
+	int loaded; /* its number, or -1 */
+	int ncolumns;
+	int *columns; /* 0-based */
+	const Datum **values;
+	const bool **nulls; /* NULL: the column has none */
 } BatchScanState;
+
+/* Columns that nobody needs are null in all rows. */
+static void
+batch_load(BatchScanState *b, TupleTableSlot *slot, const WeirChunkReader *r)
+{
+	int natts = slot->tts_tupleDescriptor->natts;
+
+	b->ncolumns = 0;
+	for (int i = 0; i < natts; i++)
+	{
+		if (i >= r->desc->natts || r->values[i] == NULL)
+		{
+			slot->tts_isnull[i] = true;
+			continue;
+		}
+		b->columns[b->ncolumns] = i;
+		b->values[b->ncolumns] = r->values[i];
+		b->nulls[b->ncolumns++] = r->nulls[i];
+	}
+	b->loaded = b->chunk;
+}
+
+static bool
+batch_skips(const WeirSlice *s, int chunk, int row)
+{
+	for (int i = 0; i < s->nskip; i++)
+		if (s->skip[i].chunk == chunk && s->skip[i].row == row)
+			return true;
+	return false;
+}
 
 static TupleTableSlot *
 batch_next(ScanState *ss)
@@ -2026,8 +2063,6 @@ batch_next(ScanState *ss)
 	BatchScanState *b = (BatchScanState *) ss;
 	WeirSlice *s = current_slice;
 	TupleTableSlot *slot = ss->ss_ScanTupleSlot;
-	WeirChunkReader *r;
-	bool skip;
 
 	ExecClearTuple(slot);
 	if (s == NULL || s->stream != RelationGetRelid(ss->ss_currentRelation))
@@ -2043,23 +2078,17 @@ batch_next(ScanState *ss)
 		}
 		if (b->chunk >= s->nchunks)
 			return slot;
-		skip = false;
-		for (int i = 0; i < s->nskip; i++)
-			if (s->skip[i].chunk == b->chunk && s->skip[i].row == b->row)
-				skip = true;
-	} while (skip);
+	} while (unlikely(s->nskip > 0) && batch_skips(s, b->chunk, b->row));
+	if (b->loaded != b->chunk)
+		batch_load(b, slot, s->chunks[b->chunk].reader);
 	s->at_chunk = b->chunk;
 	s->at_row = b->row;
-	r = s->chunks[b->chunk].reader;
-	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+	for (int i = 0; i < b->ncolumns; i++)
 	{
-		if (i >= r->desc->natts || r->values[i] == NULL)
-			slot->tts_isnull[i] = true;
-		else
-		{
-			slot->tts_isnull[i] = r->nulls[i] && r->nulls[i][b->row];
-			slot->tts_values[i] = r->values[i][b->row];
-		}
+		int c = b->columns[i];
+
+		slot->tts_values[c] = b->values[i][b->row];
+		slot->tts_isnull[c] = b->nulls[i] != NULL && b->nulls[i][b->row];
 	}
 	slot->tts_tableOid = s->stream;
 	return ExecStoreVirtualTuple(slot);
@@ -2074,8 +2103,17 @@ batch_recheck(ScanState *ss, TupleTableSlot *slot)
 static void
 batch_begin(CustomScanState *node, EState *estate, int eflags)
 {
-	((BatchScanState *) node)->chunk = 0;
-	((BatchScanState *) node)->row = -1;
+	BatchScanState *b = (BatchScanState *) node;
+	int natts = node->ss.ss_ScanTupleSlot->tts_tupleDescriptor->natts;
+
+	b->chunk = 0;
+	b->row = -1;
+	b->loaded = -1;
+	if (b->columns != NULL)
+		return;
+	b->columns = palloc((natts + 1) * sizeof(int));
+	b->values = palloc((natts + 1) * sizeof(Datum *));
+	b->nulls = palloc((natts + 1) * sizeof(bool *));
 }
 
 static TupleTableSlot *
