@@ -26,9 +26,9 @@
  * lies in one piece, its key beside it; groups are taken from an arena, without
  * an allocator's header or rounding, and published in the order they came.
  *
- * XXX The cache is bounded by the batch, which the worker ends after some 64 k
- * rows; but a transaction is never cut, so one that touches more groups than
- * fit into memory makes the worker as large as its groups.
+ * The cache is bounded by the batch, which the worker ends after some 64 k
+ * rows; but a transaction is never cut.  One that touches so many groups that
+ * they could not be published makes the view fail as they would then.
  *
  * The plan lives in its own context ("weir plan") and is made again at the
  * next begin when anything it depends on has changed: the view, its stream,
@@ -76,6 +76,7 @@
 #include "compat.h"
 #include "debug.h"
 #include "flow.h"
+#include "guc.h"
 #include "secure.h"
 
 #define ROW_BUFFER	64
@@ -660,9 +661,14 @@ arena_next(WeirFlowPrivate *p)
 {
 	if (p->at_block == p->nblocks)
 	{
-		if (p->nblocks == ARENA_MAX_BLOCKS)
-			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-							errmsg("too many groups in one transaction")));
+		/* what is no use to keep, as it could never be published */
+		if (p->nblocks == ARENA_MAX_BLOCKS ||
+			(Size) p->nblocks * ARENA_BLOCK / 1024 >
+				ARENA_KEEPS * ARENA_BLOCK / 1024 + 4 * (Size) weir_state_memory)
+		{
+			p->flow->too_large = true;
+			weir_state_out_of_memory(p->flow->state);
+		}
 		if (p->nblocks == ARENA_MAX_BLOCKS / 64)
 			p->blocks = repalloc(p->blocks, ARENA_MAX_BLOCKS * sizeof(char *));
 		p->blocks[p->nblocks] = MemoryContextAlloc(p->flow->cxt, ARENA_BLOCK);
@@ -953,6 +959,7 @@ weir_flow_begin(WeirFlow *flow)
 	weir_flow_replan(flow);
 	reset_cache(flow->priv);
 	flow->batch_events = 0;
+	flow->too_large = false;
 	flow->priv->started = true;
 }
 
@@ -1030,7 +1037,9 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 		save_groups(flow);
 		puts = p->puts;
 		weir_secure_leave(&secure);
+		flow->too_large = true; /* if it raises */
 		weir_state_reserve(flow->state, puts, n);
+		flow->too_large = false;
 	}
 	if (p->batch_errors)
 	{

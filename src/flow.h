@@ -42,7 +42,8 @@ typedef struct WeirFlow
 
 	/* set by the worker between begin and publish */
 	uint64 batch_events; /* events of the batch, before WHERE */
-	bool one_by_one;	 /* fold each row before the next is fetched, so
+	bool too_large;	 /* what was raised says that state_memory is too small */
+	bool one_by_one; /* fold each row before the next is fetched, so
 								 * that an error is that row's */
 	struct WeirFlowPrivate *priv;
 } WeirFlow;

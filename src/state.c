@@ -463,8 +463,8 @@ release(WeirState *s, dsa_pointer p, Size size)
 	account(s, -(int64) size);
 }
 
-static void
-out_of_memory(WeirState *s)
+void
+weir_state_out_of_memory(WeirState *s)
 {
 	char *name = get_rel_name(s->v->view);
 
@@ -1055,7 +1055,7 @@ weir_state_attach(WeirViewShared *v, bool *fresh)
 		Root *root;
 
 		if (!DsaPointerIsValid(p))
-			out_of_memory(s);
+			weir_state_out_of_memory(s);
 		root = at(p);
 		root->magic = ROOT_MAGIC;
 		for (int i = 0; i < MAX_CUTS; i++)
@@ -1448,7 +1448,7 @@ weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 				}
 			}
 			LWLockRelease(&v->publish_lock);
-			out_of_memory(s);
+			weir_state_out_of_memory(s);
 		}
 	}
 	for (int i = 0; i < n; i++)

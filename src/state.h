@@ -81,6 +81,9 @@ typedef struct WeirPut
  */
 extern void weir_state_reserve(WeirState *s, WeirPut *puts, int n);
 
+/* Raise the 53200 of a full area: the view needs more than there is. */
+extern void pg_attribute_noreturn() weir_state_out_of_memory(WeirState *s);
+
 /*
  * Make the puts visible at once together with the position and the watermark,
  * and wake those who wait on progress_cv.  Allocates and raises nothing.  The

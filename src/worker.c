@@ -1661,7 +1661,7 @@ drop_run(Batch *b, Run *run, Step step, ErrorData *e)
 
 	b->runs = list_delete_ptr(list_copy(b->runs), run);
 	if (is_transient(e) &&
-		!(step == STEP_PUBLISH && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY))
+		!(flow->too_large && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY))
 	{
 		ereport(retry_level(run->tries),
 				(errcode(e->sqlerrcode),
