@@ -212,6 +212,11 @@ ALTER TABLE h SET ACCESS METHOD stream, SET (event_time = ts);
 ALTER TABLE h SET ACCESS METHOD stream,
   SET (event_time = ts, max_future = infinity);
 SELECT weir.watermark('h');
+-- the watermark of an earlier life as a stream does not count
+ALTER TABLE h SET ACCESS METHOD heap;
+DELETE FROM h WHERE a = 0;
+ALTER TABLE h SET ACCESS METHOD stream, SET (event_time = ts);
+SELECT weir.watermark('h');
 CREATE TEMP TABLE th (a int);
 ALTER TABLE th SET ACCESS METHOD stream;
 DROP TABLE h, th;

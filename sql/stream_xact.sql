@@ -173,8 +173,11 @@ INSERT INTO s VALUES (7, 'x');
 SAVEPOINT a;
 INSERT INTO s VALUES (8, 'x');
 SAVEPOINT b;
-SELECT r.x FROM (SELECT ctid AS c, a AS x FROM s OFFSET 0) r,
-  LATERAL (SELECT a FROM s WHERE ctid = r.c) l WHERE l.a = r.x ORDER BY 1;
+SELECT ctid AS c7 FROM s WHERE a = 7 \gset
+SELECT ctid AS c8 FROM s WHERE a = 8 \gset
+EXPLAIN (COSTS off) SELECT a FROM s WHERE ctid = '(0,1)';
+SELECT a FROM s WHERE ctid = :'c7';
+SELECT a FROM s WHERE ctid = :'c8';
 SELECT a FROM s WHERE a > 6 FOR SHARE;
 ROLLBACK;
 
