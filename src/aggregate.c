@@ -909,6 +909,27 @@ weir_aggs_free(WeirAggs *aggs)
 	MemoryContextDelete(aggs->cxt);
 }
 
+List *
+weir_aggs_types(const WeirAggs *aggs)
+{
+	List *types = NIL;
+
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		const Trans *t = &aggs->trans[i];
+		Oid type = t->pertrans->aggtranstype;
+		ListCell *lc;
+
+		types = lappend_oid(types, type);
+		if (t->rep != REP_ROWS && type != INTERNALOID && type != BYTEAOID)
+			continue;
+		foreach(lc, t->pertrans->aggref->args)
+			types = lappend_oid(
+				types, exprType((Node *) lfirst_node(TargetEntry, lc)->expr));
+	}
+	return types;
+}
+
 char *
 weir_aggs_layout(const WeirAggs *aggs)
 {

@@ -59,6 +59,8 @@ extern void weir_aggs_free(WeirAggs *aggs);
 
 /* ereports 0A000 for what cannot be kept (none so far is known). */
 extern char *weir_aggs_layout(const WeirAggs *aggs); /* palloc'd text */
+/* Types of which values may lie in the states; a list of OIDs. */
+extern List *weir_aggs_types(const WeirAggs *aggs);
 
 /*
  * Live form: an opaque block of weir_aggs_live_size() bytes, MAXALIGNed, in a

@@ -492,7 +492,7 @@ same_group(const BlobGroup *a, const BlobGroup *b)
 #define SH_DECLARE
 #include "lib/simplehash.h"
 
-/* What must fit before a blob's states are believed; layout NULL: unknown. */
+/* What must fit before a blob's states are believed. */
 static void
 check_position_row(const WeirPositionRow *row, const char *layout)
 {
@@ -505,8 +505,7 @@ check_position_row(const WeirPositionRow *row, const char *layout)
 	else if (row->server_major != WEIR_SERVER_MAJOR)
 		found = psprintf("Its checkpoint was written by PostgreSQL %d.",
 						 row->server_major);
-	else if (layout &&
-			 (row->layout == NULL || strcmp(row->layout, layout) != 0))
+	else if (row->layout == NULL || strcmp(row->layout, layout) != 0)
 		found = "Its aggregates are kept in another form than in its "
 				"checkpoint.";
 	if (found)
@@ -707,14 +706,15 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 }
 
 bool
-weir_checkpoint_read(Oid view, Snapshot snapshot, WeirGroupCallback callback,
-					 void *arg, WeirPosition *position, TimestampTz *watermark)
+weir_checkpoint_read(Oid view, const char *layout, Snapshot snapshot,
+					 WeirGroupCallback callback, void *arg,
+					 WeirPosition *position, TimestampTz *watermark)
 {
 	WeirPositionRow row;
 
 	if (!weir_catalog_position_get(view, -1, snapshot, &row, NULL))
 		return false;
-	check_position_row(&row, NULL);
+	check_position_row(&row, layout);
 	read_blobs(&row, snapshot, callback, arg);
 	*position = row.position;
 	*watermark = row.watermark;

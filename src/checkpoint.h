@@ -23,7 +23,7 @@ typedef struct WeirCheckpoint
 	WeirState *state;
 	WeirPositionRow row; /* last read or written; updated here */
 	ItemPointerData tid; /* of that version */
-	const char *layout;	 /* weir_aggs_layout */
+	const char *layout;	 /* weir_groups_layout */
 	bool full;			 /* rewrite all blobs, not only dirty groups */
 	int64 blob_bytes;	 /* in weir.view_state for this generation;
 								 * -1: not known yet.  Kept by the run */
@@ -63,11 +63,12 @@ extern void weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
  * Read the blobs of the answering generation visible to a snapshot, newest
  * version of each group once, closed panes left out: the live part of a view
  * whose state is not in memory.  Groups are told apart by key bytes.
- * hash is 0 in *g.  False: the view has no position row yet.
+ * hash is 0 in *g.  Raises if the states are not of this layout.  False: the
+ * view has no position row yet.
  */
-extern bool weir_checkpoint_read(Oid view, Snapshot snapshot,
-								 WeirGroupCallback callback, void *arg,
-								 WeirPosition *position,
+extern bool weir_checkpoint_read(Oid view, const char *layout,
+								 Snapshot snapshot, WeirGroupCallback callback,
+								 void *arg, WeirPosition *position,
 								 TimestampTz *watermark);
 
 #endif /* WEIR_CHECKPOINT_H */

@@ -32,6 +32,7 @@
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/tupmacs.h"
 #include "common/hashfn.h"
 #include "executor/executor.h"
@@ -143,22 +144,27 @@ weir_keys_create(const WeirViewPlan *plan)
 	return k;
 }
 
-/* Append the columns of the composite types in a type. */
+/*
+ * Append what values of a type are beside its name: its OID, as types can be
+ * renamed and others take their names, and the columns of composite types.
+ */
 static void
-append_columns(StringInfo buf, Oid type, List **relations)
+append_type(StringInfo buf, Oid type, List **relations)
 {
 	Oid inner;
 	TupleDesc desc;
 
 	check_stack_depth();
 	type = getBaseType(type);
+	if (type >= FirstNormalObjectId)
+		appendStringInfo(buf, "%u,", type);
 	inner = get_element_type(type);
 	if (!OidIsValid(inner))
 		inner = get_range_subtype(type);
 	if (!OidIsValid(inner))
 		inner = get_multirange_range(type);
 	if (OidIsValid(inner))
-		append_columns(buf, inner, relations);
+		append_type(buf, inner, relations);
 	if (!OidIsValid(get_typ_typrelid(type)))
 		return;
 
@@ -172,21 +178,25 @@ append_columns(StringInfo buf, Oid type, List **relations)
 		if (att->attisdropped)
 			continue;
 		appendStringInfo(buf, "%s,", format_type_be_qualified(att->atttypid));
-		append_columns(buf, att->atttypid, relations);
+		append_type(buf, att->atttypid, relations);
 	}
 	appendStringInfoChar(buf, ')');
 	ReleaseTupleDesc(desc);
 }
 
 char *
-weir_keys_layout(const WeirKeys *k, List **relations)
+weir_groups_layout(const WeirAggs *aggs, const WeirKeys *k, List **relations)
 {
+	char *layout = weir_aggs_layout(aggs);
 	StringInfoData buf;
+	ListCell *lc;
 
 	initStringInfo(&buf);
 	for (int i = 0; i < k->nkeys; i++)
-		append_columns(&buf, k->keys[i].type, relations);
-	return buf.data;
+		append_type(&buf, k->keys[i].type, relations);
+	foreach(lc, weir_aggs_types(aggs))
+		append_type(&buf, lfirst_oid(lc), relations);
+	return buf.len == 0 ? layout : psprintf("%s;types:%s", layout, buf.data);
 }
 
 /*
@@ -441,6 +451,20 @@ weir_final_create(const WeirViewPlan *plan)
 												f->group->tts_tupleDescriptor);
 	MemoryContextSwitchTo(old);
 	return f;
+}
+
+char *
+weir_final_layout(const WeirFinalizer *f)
+{
+	List *relations = NIL;
+
+	return weir_groups_layout(f->aggs, f->keys, &relations);
+}
+
+char *
+weir_final_empty(WeirFinalizer *f, Size *len)
+{
+	return weir_aggs_empty(f->aggs, len);
 }
 
 void

@@ -20,6 +20,13 @@ typedef struct WeirFinalizer WeirFinalizer;
 
 /* In the current context; free releases everything. */
 extern WeirFinalizer *weir_final_create(const WeirViewPlan *plan);
+/*
+ * What a group must be that is given to weir_final_row (weir_groups_layout);
+ * an aggregate may have been replaced since the group was saved.
+ */
+extern char *weir_final_layout(const WeirFinalizer *f);
+/* The state of a group without any row, palloc'd. */
+extern char *weir_final_empty(WeirFinalizer *f, Size *len);
 extern void weir_final_free(WeirFinalizer *f);
 
 /*
@@ -36,12 +43,6 @@ extern TupleTableSlot *weir_final_row(WeirFinalizer *f, const WeirGroup *g);
 typedef struct WeirKeys WeirKeys;
 
 extern WeirKeys *weir_keys_create(const WeirViewPlan *plan);
-/*
- * What equality and hash of the keys depend on beside their types' names: the
- * columns of composite types, as text; "" if there are none.  Adds to
- * *relations the relations of those types.
- */
-extern char *weir_keys_layout(const WeirKeys *k, List **relations);
 extern uint32 weir_keys_hash(WeirKeys *k, const Datum *values,
 							 const bool *nulls);
 extern bool weir_keys_equal(WeirKeys *k, const Datum *values, const bool *nulls,
@@ -52,5 +53,14 @@ extern char *weir_keys_form(WeirKeys *k, const Datum *values, const bool *nulls,
 							Size *len); /* palloc'd */
 extern void weir_keys_deform(WeirKeys *k, const char *key, Datum *values,
 							 bool *nulls); /* by-ref point into key */
+
+/*
+ * What must be the same for bytes of a group to be understood: the form of the
+ * aggregates, and the types of user-defined keys and states down to the columns
+ * of composite ones, on which equality and hash depend, too.  Adds to
+ * *relations the relations of those.
+ */
+extern char *weir_groups_layout(const WeirAggs *aggs, const WeirKeys *k,
+								List **relations);
 
 #endif /* WEIR_FINAL_H */

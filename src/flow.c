@@ -124,7 +124,7 @@ typedef struct WeirFlowPrivate
 	EState *estate;
 	WeirAggs *aggs;
 	WeirKeys *keys;
-	List *key_relations; /* OIDs: of the keys' composite types */
+	List *type_relations; /* OIDs: of composite types in keys, states */
 	Size live_size;
 	int *byref; /* 0-based input columns by reference */
 	int nbyref;
@@ -201,7 +201,7 @@ relation_changed(Datum arg, Oid relid)
 
 		if (relid == InvalidOid || relid == flow->view ||
 			(flow->plan && relid == flow->plan->stream) ||
-			list_member_oid(p->key_relations, relid) ||
+			list_member_oid(p->type_relations, relid) ||
 			(flow->input_plan &&
 			 list_member_oid(flow->input_plan->relationOids, relid)))
 			p->stale = true;
@@ -297,6 +297,17 @@ find_byref_columns(WeirFlowPrivate *p, TupleDesc desc)
 	}
 }
 
+static void
+layout_has_changed(WeirFlow *flow)
+{
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("an aggregate or the type of a key of continuous "
+						   "view \"%s\" has changed",
+						   get_rel_name(flow->view)),
+					errhint("Rebuild it from its stream with REFRESH "
+							"MATERIALIZED VIEW.")));
+}
+
 /*
  * Analyse and plan as the owner; replaces the former plan only when all went
  * well.  Everything that hangs on the plan is made anew with it.
@@ -316,8 +327,7 @@ make_plan(WeirFlow *flow)
 	WeirKeys *keys;
 	EState *estate;
 	char *layout;
-	char *columns;
-	List *key_relations = NIL;
+	List *type_relations = NIL;
 	TupleDesc desc;
 
 	p->stale = false; /* a change from now on sets it again */
@@ -338,10 +348,7 @@ make_plan(WeirFlow *flow)
 	estate = CreateExecutorState();
 	aggs = weir_aggs_create(plan->aggs, estate);
 	keys = weir_keys_create(plan);
-	layout = weir_aggs_layout(aggs);
-	columns = weir_keys_layout(keys, &key_relations);
-	if (columns[0] != '\0')
-		layout = psprintf("%s;keys:%s", layout, columns);
+	layout = weir_groups_layout(aggs, keys, &type_relations);
 	desc = ExecTypeFromTL(input_plan->planTree->targetlist);
 	weir_secure_leave(&secure);
 
@@ -349,13 +356,7 @@ make_plan(WeirFlow *flow)
 		elog(ERROR, "unexpected number of columns in the input query: %d",
 			 desc->natts);
 	if (p->layout && strcmp(layout, p->layout) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("an aggregate or the type of a key of continuous view "
-						"\"%s\" has changed",
-						get_rel_name(flow->view)),
-				 errhint("Rebuild it from its stream with REFRESH "
-						 "MATERIALIZED VIEW.")));
+		layout_has_changed(flow);
 
 	for (int i = 0; i < ROW_BUFFER; i++)
 	{
@@ -367,7 +368,7 @@ make_plan(WeirFlow *flow)
 	MemoryContextSwitchTo(old);
 
 	MemoryContextSetParent(cxt, flow->cxt);
-	p->key_relations = key_relations;
+	p->type_relations = type_relations;
 	if (p->plan_cxt)
 		MemoryContextDelete(p->plan_cxt);
 	if (p->layout == NULL)
@@ -535,7 +536,7 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 	flow->closed_before = row->closed_before;
 	flow->lateness = row->allowed_lateness;
 	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
-	flow->state = weir_state_attach(flow->v, fresh);
+	flow->state = weir_state_attach(flow->v, p->layout, fresh);
 	if (*fresh)
 		load_state(flow, found);
 	else
@@ -1216,6 +1217,8 @@ close_panes(void *arg, int64 *ends, int n, TransactionId xid)
 
 	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
 	c.finalizer = weir_final_create(flow->plan);
+	if (strcmp(weir_final_layout(c.finalizer), p->layout) != 0)
+		layout_has_changed(flow);
 	c.cid = GetCurrentCommandId(true);
 	if (p->checkpoint.row.answering)
 	{

@@ -170,6 +170,8 @@ typedef struct Root
 	dsa_pointer panes;	  /* PaneRef[capacity], by end */
 	uint64 clean_version; /* groups with begin <= it are durable */
 	dsa_pointer limbo;	  /* panes that left the array, not yet freed */
+	dsa_pointer layout;	  /* text, with its 0: what the states are; constant */
+	uint32 layout_size;
 	pg_atomic_uint64 cuts[MAX_CUTS]; /* 0, or version + 1, or'ed CUT_BROKEN */
 } Root;
 
@@ -1032,8 +1034,28 @@ recover(WeirState *s)
 		qsort(s->garbage, s->garbage_in, sizeof(Garbage), garbage_compare);
 }
 
+static bool
+same_layout(const Root *root, const char *layout)
+{
+	Size size = strlen(layout) + 1;
+
+	return size == root->layout_size &&
+		   memcmp(at(root->layout), layout, size) == 0;
+}
+
+static void
+other_layout(Oid view)
+{
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("an aggregate or the type of a key of continuous "
+						   "view \"%s\" has changed",
+						   get_rel_name(view)),
+					errhint("Rebuild it from its stream with REFRESH "
+							"MATERIALIZED VIEW.")));
+}
+
 WeirState *
-weir_state_attach(WeirViewShared *v, bool *fresh)
+weir_state_attach(WeirViewShared *v, const char *layout, bool *fresh)
 {
 	MemoryContext cxt;
 	WeirState *s;
@@ -1051,13 +1073,24 @@ weir_state_attach(WeirViewShared *v, bool *fresh)
 	s->area = area;
 	if (*fresh)
 	{
+		Size size = strlen(layout) + 1;
 		dsa_pointer p = allocate(s, sizeof(Root), DSA_ALLOC_ZERO);
+		dsa_pointer text = allocate(s, size, 0);
 		Root *root;
 
-		if (!DsaPointerIsValid(p))
+		if (!DsaPointerIsValid(p) || !DsaPointerIsValid(text))
+		{
+			if (DsaPointerIsValid(p))
+				release(s, p, sizeof(Root));
+			if (DsaPointerIsValid(text))
+				release(s, text, size);
 			weir_state_out_of_memory(s);
+		}
+		memcpy(at(text), layout, size);
 		root = at(p);
 		root->magic = ROOT_MAGIC;
+		root->layout = text;
+		root->layout_size = size;
 		for (int i = 0; i < MAX_CUTS; i++)
 			pg_atomic_init_u64(&root->cuts[i], 0);
 		LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
@@ -1067,6 +1100,11 @@ weir_state_attach(WeirViewShared *v, bool *fresh)
 	}
 	s->root = at(v->root);
 	Ensure(s->root->magic == ROOT_MAGIC, "state of a view has no root");
+	if (!same_layout(s->root, layout))
+	{
+		MemoryContextDelete(cxt);
+		other_layout(v->view);
+	}
 	if (!*fresh)
 		recover(s);
 	return s;
@@ -1130,6 +1168,7 @@ weir_state_discard(WeirViewShared *v)
 		pane_free(&s, ((PaneRef *) at(root->panes))[i].pane);
 	if (root->capacity > 0)
 		release(&s, root->panes, root->capacity * sizeof(PaneRef));
+	release(&s, root->layout, root->layout_size);
 	release(&s, pointer_to(root), sizeof(Root));
 	pg_atomic_write_u64(&v->groups, 0);
 	pg_atomic_write_u64(&v->shown_groups, 0);
@@ -1833,7 +1872,8 @@ typedef struct Reader
 	Size kept; /* bytes of chunks in the list */
 	BufFile *file;
 	Chunk *chunk;
-	bool locked; /* publish_lock is held throughout */
+	bool locked;		/* publish_lock is held throughout */
+	const char *layout; /* the caller's */
 } Reader;
 
 static void
@@ -1892,6 +1932,11 @@ cut_open(Reader *r, WeirPosition *position, TimestampTz *watermark)
 			return false;
 		}
 		root = at(v->root);
+		if (!same_layout(root, r->layout))
+		{
+			LWLockRelease(&v->publish_lock);
+			other_layout(v->view);
+		}
 		npanes = root->npanes;
 		if (npanes > r->panes_size)
 		{
@@ -2242,9 +2287,9 @@ copy_cut(Reader *r, Snapshot snapshot, const uint32 *hash)
 }
 
 bool
-weir_state_read(WeirViewShared *v, Snapshot snapshot, const uint32 *hash,
-				WeirGroupCallback callback, void *arg, WeirPosition *position,
-				TimestampTz *watermark)
+weir_state_read(WeirViewShared *v, const char *layout, Snapshot snapshot,
+				const uint32 *hash, WeirGroupCallback callback, void *arg,
+				WeirPosition *position, TimestampTz *watermark)
 {
 	Reader r = {.v = v};
 	MemoryContext cxt;
@@ -2259,6 +2304,7 @@ weir_state_read(WeirViewShared *v, Snapshot snapshot, const uint32 *hash,
 		MemoryContextReset(cxt);
 		memset(&r, 0, sizeof(r));
 		r.v = v;
+		r.layout = layout;
 		r.cxt = cxt;
 		r.tail = &r.head;
 		r.locked = attempt >= PATIENCE;

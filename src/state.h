@@ -44,8 +44,11 @@ typedef struct WeirState WeirState; /* process-local handle */
 
 /* Attach as the writer.  If the entry has no valid state (new, or a
  * predecessor died inside a publish: found by "publishing"), an empty state is
- * made and *fresh is set: the caller loads the checkpoint into it. */
-extern WeirState *weir_state_attach(WeirViewShared *v, bool *fresh);
+ * made and *fresh is set: the caller loads the checkpoint into it.  layout:
+ * what the states are (weir_groups_layout); raises if those that are there are
+ * of another one. */
+extern WeirState *weir_state_attach(WeirViewShared *v, const char *layout,
+									bool *fresh);
 /* The checkpoint is loaded into a fresh state (or there was none to load):
  * from now on readers use the memory.  Until this call state_valid is false
  * and they read the blobs.  No-op if the state was not fresh. */
@@ -123,17 +126,19 @@ extern void weir_state_mark_clean(WeirState *s, uint64 version);
 /* ---- readers (any process) ---- */
 
 /*
- * Copy the groups of one consistent cut that the caller may see.  Panes whose
+ * Copy the groups of one consistent cut that the caller may see.  Raises if
+ * their states are not of the layout by which the caller would take them apart:
+ * aggregates can be replaced while a view uses them.  Panes whose
  * stamp is visible to the snapshot (own or committed) are left out, all others
  * are given.  hash: only groups with this hash (NULL: all).  The callback gets
  * private copies (in the current context) outside all locks; it may raise.
  * *position and *watermark: of the cut.  False: the state is not in memory
  * (or went away meanwhile): read the blobs instead (checkpoint.h).
  */
-extern bool weir_state_read(WeirViewShared *v, Snapshot snapshot,
-							const uint32 *hash, WeirGroupCallback callback,
-							void *arg, WeirPosition *position,
-							TimestampTz *watermark);
+extern bool weir_state_read(WeirViewShared *v, const char *layout,
+							Snapshot snapshot, const uint32 *hash,
+							WeirGroupCallback callback, void *arg,
+							WeirPosition *position, TimestampTz *watermark);
 
 /* before_shmem_exit / abort: release a cut this process still holds. */
 extern void weir_state_release_cuts(void);

@@ -499,6 +499,7 @@ typedef struct Maker
 {
 	const WeirViewPlan *plan;
 	WeirFinalizer *finalizer;
+	const char *layout;
 	WeirKeys *keys;
 	MemoryContext per_row;
 	bool hashed;		/* groups come with their hash, already filtered */
@@ -545,18 +546,14 @@ add_group(const WeirGroup *g, void *arg)
 static void
 add_empty_group(Maker *maker)
 {
-	EState *estate = CreateExecutorState();
-	WeirAggs *aggs = weir_aggs_create(maker->plan->aggs, estate);
 	WeirGroup g;
 
 	g.pane = WEIR_PANE_NONE;
 	g.hash = 0;
 	g.key = weir_keys_form(maker->keys, NULL, NULL, &g.keylen);
-	g.state = weir_aggs_empty(aggs, &g.statelen);
+	g.state = weir_final_empty(maker->finalizer, &g.statelen);
 	maker->hashed = true;
 	add_group(&g, maker);
-	weir_aggs_free(aggs);
-	FreeExecutorState(estate);
 }
 
 /*
@@ -575,8 +572,9 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 
 		maker->image = image_make(view, snapshot, maker->hash);
 		maker->hashed = true;
-		done = v != NULL && weir_state_read(v, snapshot, maker->hash, add_group,
-											maker, &position, &watermark);
+		done = v != NULL &&
+			   weir_state_read(v, maker->layout, snapshot, maker->hash,
+							   add_group, maker, &position, &watermark);
 		/* did that entry answer for this view all the time? */
 		if (v == weir_shmem_view(view))
 		{
@@ -584,8 +582,8 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 				break;
 			/* not in memory: the checkpoint visible to this snapshot */
 			maker->hashed = false;
-			if (!weir_checkpoint_read(view, snapshot, add_group, maker,
-									  &position, &watermark))
+			if (!weir_checkpoint_read(view, maker->layout, snapshot, add_group,
+									  maker, &position, &watermark))
 				watermark = WEIR_NO_TIME;
 			break;
 		}
@@ -625,6 +623,7 @@ image_take(ViewInfo *info, Snapshot snapshot, const uint32 *hash)
 		weir_secure_enter(&secure, plan->owner, info->options->settings);
 		maker->keys = weir_keys_create(plan);
 		maker->finalizer = weir_final_create(plan);
+		maker->layout = weir_final_layout(maker->finalizer);
 		make_rows(maker, info->view, snapshot);
 		weir_final_free(maker->finalizer);
 		weir_secure_leave(&secure);
