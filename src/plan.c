@@ -1458,18 +1458,42 @@ rewrite_input(const WeirViewPlan *plan)
 	return linitial_node(Query, rewritten);
 }
 
+/*
+ * The planner may call functions of the view, and those run queries of their
+ * own, of the same stream too.
+ */
+static const Query *planning = NULL;
+
+bool
+weir_plan_is_input(const PlannerInfo *root)
+{
+	while (root->parent_root != NULL)
+		root = root->parent_root;
+	return planning != NULL && root->parse == planning;
+}
+
 static PlannedStmt *
 plan_rewritten(Query *query)
 {
-	bool pushed = false;
-	PlannedStmt *stmt;
+	const Query *volatile outer = planning;
+	volatile bool pushed = false;
+	PlannedStmt *volatile stmt = NULL;
 
 	if (!ActiveSnapshotSet())
 	{
 		PushActiveSnapshot(GetTransactionSnapshot());
 		pushed = true;
 	}
-	stmt = pg_plan_query(query, "continuous view", 0, NULL);
+	PG_TRY();
+	{
+		planning = query;
+		stmt = pg_plan_query(query, "continuous view", 0, NULL);
+	}
+	PG_FINALLY();
+	{
+		planning = outer;
+	}
+	PG_END_TRY();
 	if (pushed)
 		PopActiveSnapshot();
 	return stmt;

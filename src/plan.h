@@ -22,6 +22,7 @@
 #include "aggregate.h"
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
+#include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
 #include "window.h"
 
@@ -89,5 +90,8 @@ extern void weir_plan_check_rights(const WeirViewPlan *plan);
 
 /* Rewrite and plan the input query (worker: with weir_stream_in_worker set). */
 extern PlannedStmt *weir_plan_input(const WeirViewPlan *plan);
+
+/* Is an input query being planned here, or a part of it? */
+extern bool weir_plan_is_input(const PlannerInfo *root);
 
 #endif /* WEIR_PLAN_H */

@@ -87,6 +87,7 @@
 #include "debug.h"
 #include "guc.h"
 #include "log.h"
+#include "plan.h"
 #include "shmem.h"
 #include "stream.h"
 
@@ -2659,7 +2660,7 @@ stream_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti,
 		return;
 	if (is_stream(relation))
 	{
-		if (weir_stream_in_worker)
+		if (weir_stream_in_worker && weir_plan_is_input(root))
 			add_batch_path(rel);
 		else if (!IS_DUMMY_REL(rel))
 			add_time_scan_paths(root, rel,

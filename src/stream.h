@@ -46,10 +46,10 @@ extern void weir_stream_adopt_prepared(void);
 
 /*
  * ---- the batch scan ----
- * In a worker, while a slice is set for a stream, every scan of that stream
- * that the planner makes is a CustomScan that returns only the slice's rows.
- * The path hook looks at weir_stream_in_worker; plans made so are for workers
- * only.
+ * In a worker, the scan of the stream in a view's input query is a CustomScan
+ * that returns the rows of the slice that is set.  The path hook looks at
+ * weir_stream_in_worker; plans made so are for workers only.  Queries in the
+ * view's functions read streams as they are, also the same one.
  */
 typedef struct WeirSliceChunk
 {
