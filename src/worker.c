@@ -73,6 +73,7 @@
 #include "storage/lmgr.h"
 #include "storage/sinval.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -1546,7 +1547,25 @@ try_step(Batch *b, Run *run, Step step)
 	return error;
 }
 
-/* The event at which a row by row run stopped, as JSON; NULL: cannot be. */
+/*
+ * May the view's owner see this column of the stream?  He need not, just
+ * because his view has failed: he may hold SELECT on some columns, or on a
+ * plain view over the stream.
+ */
+static bool
+column_is_readable(Oid stream, Form_pg_attribute att, Oid owner)
+{
+	if (att->attisdropped)
+		return false;
+	return pg_class_aclcheck(stream, owner, ACL_SELECT) == ACLCHECK_OK ||
+		   pg_attribute_aclcheck(stream, att->attnum, owner, ACL_SELECT) ==
+			   ACLCHECK_OK;
+}
+
+/*
+ * The event at which a row by row run stopped, as JSON: the columns that the
+ * view's owner may read.  NULL: there are none, or they cannot be shown.
+ */
 static char *
 event_json(Batch *b, Run *run)
 {
@@ -1554,7 +1573,8 @@ event_json(Batch *b, Run *run)
 	int row = b->slice.at_row;
 	TupleDesc desc = decoders.desc;
 	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	ResourceOwner resowner = CurrentResourceOwner;
+	Oid owner = run->flow->plan->owner;
 	char *volatile json = NULL;
 
 	BeginInternalSubTransaction(NULL);
@@ -1566,24 +1586,30 @@ event_json(Batch *b, Run *run)
 		bool *nulls = palloc0(desc->natts * sizeof(bool));
 		TupleDesc row_desc = CreateTupleDescCopy(desc);
 		WeirSecure secure;
+		bool any = false;
 		Datum tuple;
 
 		weir_chunk_reader_open(r, b->images[n], b->lengths[n]);
 		for (int i = 0; i < desc->natts; i++)
 		{
-			nulls[i] = r->values[i] == NULL ||
+			Form_pg_attribute att = TupleDescAttr(row_desc, i);
+
+			/* row_to_json leaves out what is dropped */
+			att->attisdropped = !column_is_readable(run->stream, att, owner);
+			nulls[i] = att->attisdropped || r->values[i] == NULL ||
 					   (r->nulls[i] != NULL && r->nulls[i][row]);
+			any = any || !att->attisdropped;
 			if (!nulls[i])
 				values[i] = r->values[i][row];
 		}
-		weir_secure_enter(&secure, run->flow->plan->owner,
-						  run->flow->options->settings);
+		weir_secure_enter(&secure, owner, run->flow->options->settings);
 		row_desc->tdtypeid = RECORDOID;
 		row_desc->tdtypmod = -1;
 		assign_record_type_typmod(row_desc);
 		tuple = heap_copy_tuple_as_datum(
 			heap_form_tuple(row_desc, values, nulls), row_desc);
-		json = TextDatumGetCString(DirectFunctionCall1(row_to_json, tuple));
+		if (any)
+			json = TextDatumGetCString(DirectFunctionCall1(row_to_json, tuple));
 		weir_secure_leave(&secure);
 		ReleaseCurrentSubTransaction();
 	}
@@ -1596,7 +1622,7 @@ event_json(Batch *b, Run *run)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
+	CurrentResourceOwner = resowner;
 	return json;
 }
 
