@@ -340,6 +340,16 @@ abort_and_report(void)
 	RESUME_INTERRUPTS();
 }
 
+/*
+ * User code may have taken advisory locks of the session, and this session is
+ * everybody's.
+ */
+static void
+release_advisory_locks(void)
+{
+	LockReleaseSession(USER_LOCKMETHOD);
+}
+
 static void
 start_transaction(void)
 {
@@ -2522,6 +2532,7 @@ iterate(void)
 			tick(weir_now());
 			next_tick = weir_now() + TICK;
 		}
+		release_advisory_locks();
 		end = weir_now();
 		pg_atomic_fetch_add_u64(&me->busy_us, end - start);
 		if (horizon_has_moved())
@@ -2534,6 +2545,7 @@ iterate(void)
 		return;
 	}
 	run_checkpoints(weir_now());
+	release_advisory_locks();
 	pg_atomic_fetch_add_u64(&me->busy_us, weir_now() - start);
 }
 
