@@ -252,6 +252,7 @@ register_callbacks(void)
 	CacheRegisterSyscacheCallback(TYPEOID, syscache_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(OPEROID, syscache_changed, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, syscache_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, syscache_changed, (Datum) 0);
 	RegisterXactCallback(end_swap, NULL);
 	done = true;
 }
