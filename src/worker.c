@@ -143,6 +143,7 @@ typedef struct Run
 	WeirFlow *flow; /* NULL: not open */
 	Cohort *cohort; /* NULL: consumes nothing */
 	bool failed;
+	int64 failed_resumes; /* where failed: resumes then */
 	bool paused;
 	bool
 		caught_up; /* has once been at the end of the log since it was opened */
@@ -430,12 +431,41 @@ set_failed(Run *run, const char *message)
 	WeirViewShared *v = run->flow ? run->flow->v : NULL;
 
 	run->failed = true;
+	run->failed_resumes = run->resumes;
 	leave_cohort(run);
 	if (v == NULL)
 		v = weir_shmem_view_make(run->view, run->stream, run->generation,
 								 run->answering);
 	if (v != NULL)
 		weir_shmem_view_set_status(v, WEIR_VIEW_FAILED, message);
+}
+
+/*
+ * A view that could not be opened: its resume has been in vain.  Without a
+ * checkpoint there is nothing that could say so, but its status does.
+ */
+static void
+record_unopened(Run *run, const ErrorData *e)
+{
+	WeirPositionRow row;
+	ItemPointerData tid;
+
+	start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (ConditionalLockRelationOid(run->view, AccessShareLock) &&
+		weir_catalog_position_get(run->view, run->generation, NULL, &row,
+								  &tid) &&
+		row.failed_resumes < run->resumes)
+	{
+		row.failed_resumes = run->resumes;
+		row.sqlstate = sqlstate_of(e);
+		row.error = e->message;
+		weir_catalog_error_add(run->view, run->stream, NULL, row.sqlstate,
+							   row.error);
+		(void) weir_catalog_position_put(&row, &tid);
+	}
+	PopActiveSnapshot();
+	commit_transaction();
 }
 
 /*
@@ -451,12 +481,12 @@ fail_run(Run *run, const ErrorData *e)
 			 errhint("Use weir.resume to continue it after the cause is "
 					 "removed.")));
 	set_failed(run, e->message);
-	if (run->flow == NULL)
-		return;
 	PG_TRY();
 	{
-		if (!weir_flow_record_failure(run->flow, run->resumes, sqlstate_of(e),
-									  e->message))
+		if (run->flow == NULL)
+			record_unopened(run, e);
+		else if (!weir_flow_record_failure(run->flow, run->resumes,
+										   sqlstate_of(e), e->message))
 			ereport(LOG, (errmsg("continuous view %u has another owner",
 								 run->view)));
 	}
@@ -1186,11 +1216,7 @@ follow_wish(Run *run)
 {
 	if (run->failed)
 	{
-		bool again =
-			run->flow ? weir_flow_row(run->flow)->failed_resumes < run->resumes
-					  : true;
-
-		if (!again)
+		if (run->failed_resumes >= run->resumes)
 			return;
 		/* read it all anew: what was repaired may be anything */
 		run->failed = false;
