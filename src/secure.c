@@ -59,6 +59,7 @@ static const struct
 					   {"transform_null_equals", "off"},
 					   {"array_nulls", "on"},
 					   {"quote_all_identifiers", "off"},
+					   {"restrict_nonsystem_relation_kind", ""},
 					   {"session_replication_role", "origin"}};
 
 /*
@@ -146,7 +147,11 @@ weir_secure_enter(WeirSecure *s, Oid owner, const char *settings)
 	s->nest_level = NewGUCNestLevel();
 
 	for (int i = 0; i < lengthof(forced_settings); i++)
-		set_for_level(forced_settings[i].name, forced_settings[i].value);
+	{
+		/* not every server has all of them */
+		if (GetConfigOption(forced_settings[i].name, true, false) != NULL)
+			set_for_level(forced_settings[i].name, forced_settings[i].value);
+	}
 	if (settings != NULL)
 		apply_frozen(settings);
 }

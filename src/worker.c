@@ -289,13 +289,15 @@ set_settings(void)
 	{
 		const char *name;
 		const char *value;
-	} settings[] = {{"search_path", "pg_catalog, pg_temp"},
+	} settings[] = {{"role", "none"},
+					{"search_path", "pg_catalog, pg_temp"},
 					{"default_transaction_isolation", "read committed"},
 					{"default_transaction_read_only", "off"},
 					{"default_transaction_deferrable", "off"},
 					{"lock_timeout", LOCK_TIMEOUT},
 					{"statement_timeout", "0"},
 					{"idle_in_transaction_session_timeout", "0"},
+					{"transaction_timeout", "0"},
 					{"jit", "off"},
 					{"max_parallel_workers_per_gather", "0"},
 					{"debug_parallel_query", "off"},
