@@ -714,16 +714,24 @@ put_wish(const WeirWish *wish)
 	wish_changed = true;
 }
 
+static void
+require_owned_view(Oid view)
+{
+	require_view(view);
+	if (!object_ownercheck(RelationRelationId, view, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_MATVIEW, get_rel_name(view));
+}
+
 /* Lock the view against other wishes and fetch its wish, for the owner. */
 static void
 wish_for_change(Oid view, const char *command, WeirWish *wish)
 {
 	weir_shmem_require();
 	PreventCommandIfReadOnly(command);
+	/* before the lock: that would end an autovacuum; and after it */
+	require_owned_view(view);
 	LockRelationOid(view, ShareUpdateExclusiveLock);
-	require_view(view);
-	if (!object_ownercheck(RelationRelationId, view, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_MATVIEW, get_rel_name(view));
+	require_owned_view(view);
 	if (!weir_catalog_wish_get(view, wish))
 		elog(ERROR, "continuous view %u has no entry in weir.view_wish", view);
 	if (wish->wanted == WEIR_WANT_STOP)
