@@ -20,6 +20,7 @@
 #include "postgres.h"
 
 #include "access/twophase.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
@@ -418,9 +419,13 @@ void
 weir_shmem_view_set_status(WeirViewShared *v, WeirViewStatus status,
 						   const char *error)
 {
+	int len =
+		error ? pg_mbcliplen(error, strlen(error), sizeof(v->error) - 1) : 0;
+
 	LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
 	pg_atomic_write_u32(&v->status, status);
-	strlcpy(v->error, error ? error : "", sizeof(v->error));
+	memcpy(v->error, error ? error : "", len);
+	v->error[len] = '\0';
 	LWLockRelease(&v->publish_lock);
 	ConditionVariableBroadcast(&v->progress_cv);
 }

@@ -38,6 +38,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/condition_variable.h"
@@ -1345,10 +1346,16 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 		position = has_pos ? pos.position : 0;
 	if (error[0] == '\0' && condition == COND_FAILED)
 	{
+		const char *stored = NULL;
+
 		if (has_wanted && wanted.error != NULL)
-			strlcpy(error, wanted.error, sizeof(error));
+			stored = wanted.error;
 		else if (has_pos && pos.error != NULL)
-			strlcpy(error, pos.error, sizeof(error));
+			stored = pos.error;
+		if (stored != NULL)
+			strlcpy(error, stored,
+					pg_mbcliplen(stored, strlen(stored), sizeof(error) - 1) +
+						1);
 	}
 	if (v == NULL && !has_pos)
 	{
