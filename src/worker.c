@@ -200,6 +200,7 @@ static List *failures = NIL; /* in failure_cxt, as all they hold */
 static MemoryContext failure_cxt = NULL;
 
 static void leave_cohort(Run *run);
+static void give_up_memory(Run *run);
 static void forget_skips(Run *run);
 
 
@@ -498,6 +499,8 @@ fail_run(Run *run, const ErrorData *e)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker_cxt);
+	if (run->flow && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY)
+		give_up_memory(run);
 }
 
 
@@ -981,6 +984,22 @@ checkpoint_is_due(Run *run, TimestampTz now)
 		schedule_checkpoint(run);
 	}
 	return now >= run->last_checkpoint + CLOSE_EVERY && must_close(run);
+}
+
+/*
+ * A view that found the state memory full has failed, and the others shall go
+ * on: its state goes to disk, where readers find it, and out of memory.
+ */
+static void
+give_up_memory(Run *run)
+{
+	WeirViewShared *v = run->flow->v;
+
+	(void) checkpoint_run(run);
+	if (run->flow == NULL)
+		return;
+	close_run(run);
+	weir_state_discard(v);
 }
 
 static void
@@ -1714,6 +1733,19 @@ note_failure(Run *run, const ErrorData *e)
 	MemoryContextSwitchTo(old);
 }
 
+/* Has a view failed in this batch because the state memory is full? */
+static bool
+memory_was_exhausted(void)
+{
+	ListCell *lc;
+
+	foreach(lc, failures)
+		if (((Failure *) lfirst(lc))->error->sqlerrcode ==
+			ERRCODE_OUT_OF_MEMORY)
+			return true;
+	return false;
+}
+
 /*
  * A step has failed: the view leaves the batch.
  */
@@ -1731,6 +1763,13 @@ drop_run(Batch *b, Run *run, Step step, ErrorData *e)
 				(errcode(e->sqlerrcode),
 				 errmsg_internal("batch of view %u failed: %s", run->view,
 								 e->message)));
+		weir_flow_discard(flow);
+		put_out(run, retry_time(&run->tries));
+		return;
+	}
+	if (e->sqlerrcode == ERRCODE_OUT_OF_MEMORY && memory_was_exhausted())
+	{
+		/* one of them is enough: it gives up its memory */
 		weir_flow_discard(flow);
 		put_out(run, retry_time(&run->tries));
 		return;
