@@ -40,7 +40,7 @@ endif
 # Bitcode would only let JIT inline our C functions; no query calls one per row.
 override with_llvm = no
 
-TEST_SERVER  = --temp-instance=tmp_check --temp-config=test/$(EXTENSION).conf --load-extension=$(EXTENSION)
+TEST_SERVER  = --temp-instance=tmp_check --no-locale --encoding=UTF8 --temp-config=test/$(EXTENSION).conf --load-extension=$(EXTENSION)
 
 REGRESS      = $(filter-out $(EXTENSION)--%,$(patsubst sql/%.sql,%,$(sort $(wildcard sql/*.sql))))
 REGRESS_OPTS = $(TEST_SERVER)
