@@ -23,6 +23,7 @@
 
 #include "pg_weir.h"
 
+#include "compat.h"
 #include "shmem.h"
 #include "utils/dsa.h"
 #include "utils/snapshot.h"
@@ -85,7 +86,7 @@ typedef struct WeirPut
 extern void weir_state_reserve(WeirState *s, WeirPut *puts, int n);
 
 /* Raise the 53200 of a full area: the view needs more than there is. */
-extern void pg_attribute_noreturn() weir_state_out_of_memory(WeirState *s);
+pg_noreturn extern void weir_state_out_of_memory(WeirState *s);
 
 /*
  * Make the puts visible at once together with the position and the watermark,
