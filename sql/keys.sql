@@ -199,5 +199,21 @@ INSERT INTO changing (id) VALUES (1);
 SELECT weir.wait_for();
 SELECT view, state, error FROM weir.views WHERE view::text LIKE 'd_%' ORDER BY view::text;
 DROP TABLE changing CASCADE;
+
+-- what an aggregate keeps depends on no client's encoding and no label
+CREATE TYPE size AS ENUM ('small', 'large');
+CREATE TABLE labels (k int, t text, s size) USING stream;
+CREATE MATERIALIZED VIEW d_labels USING continuous AS
+  SELECT k, array_agg(t) AS t, string_agg(t, '-') AS joined, array_agg(s) AS s, array_agg(ARRAY[t]) AS tt FROM labels GROUP BY k;
+INSERT INTO labels VALUES (1, 'ä', 'small'), (1, 'ö', 'large');
+SELECT weir.wait_for('d_labels');
+SET client_encoding = 'LATIN1';
+SELECT length(joined), length(t[1]), length(tt[2][1]), t[1] = left(joined, 1) AS same FROM d_labels;
+RESET client_encoding;
+ALTER TYPE size RENAME VALUE 'small' TO 'tiny';
+INSERT INTO labels VALUES (1, 'ü', 'tiny');
+SELECT weir.wait_for('d_labels');
+SELECT * FROM d_labels;
+DROP TABLE labels CASCADE;
 RESET search_path;
 DROP SCHEMA keys CASCADE;

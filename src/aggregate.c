@@ -290,19 +290,24 @@ same_input(const WeirAggSpec *a, const WeirAggSpec *b)
 	return true;
 }
 
-/* array_agg's serial form uses the binary format of the element type. */
+/*
+ * The serial form of a polymorphic aggregate can only hold values as their
+ * type's send function writes them (array_agg since 16 does that), and what
+ * that writes is not fit to be kept: text goes by the client's encoding, an
+ * enum by its label, a row by its type's columns of the day.
+ */
 static bool
-has_binary_format(Oid type)
+is_polymorphic(Oid aggregate)
 {
-	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Form_pg_type form;
-	bool result;
+	Oid *types;
+	int ntypes;
+	bool result = false;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", type);
-	form = (Form_pg_type) GETSTRUCT(tuple);
-	result = OidIsValid(form->typsend) && OidIsValid(form->typreceive);
-	ReleaseSysCache(tuple);
+	(void) get_func_signature(aggregate, &types, &ntypes);
+	for (int i = 0; i < ntypes; i++)
+		if (IsPolymorphicType(types[i]) || types[i] == ANYOID)
+			result = true;
+	pfree(types);
 	return result;
 }
 
@@ -606,12 +611,9 @@ init_trans(WeirAggs *aggs, Trans *t, const WeirAggSpec *spec, Aggref *aggref,
 
 	if (transtype == INTERNALOID && OidIsValid(form->aggserialfn) &&
 		OidIsValid(form->aggdeserialfn) && OidIsValid(form->aggcombinefn) &&
-		!func_strict(form->aggcombinefn))
+		!func_strict(form->aggcombinefn) && !is_polymorphic(aggref->aggfnoid))
 	{
 		t->serial_ok = true;
-		for (int i = 0; i < ntypes; i++)
-			if (!has_binary_format(types[i]))
-				t->serial_ok = false;
 		p->serialfn_oid = form->aggserialfn;
 		p->deserialfn_oid = form->aggdeserialfn;
 		check_execute(p->serialfn_oid, owner, OBJECT_FUNCTION);

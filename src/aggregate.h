@@ -10,11 +10,11 @@
  *	FLAT	the transition type is not internal: the value itself
  *	INT128	the int8_avg_accum family (sum(int8), avg(int8)): 48 flat bytes,
  *			after a self-test of the server's struct; else SERIAL
- *	SERIAL	internal with serialize, deserialize and combine functions: its
- *			serial form
- *	ROWS	internal without, or DISTINCT or ORDER BY in the aggregate, or an
- *			ordered-set aggregate: the input rows, in log order; the aggregate
- *			is run over them when finalised
+ *	SERIAL	internal with serialize, deserialize and combine functions, and
+ *			not polymorphic: its serial form
+ *	ROWS	other internal ones, or DISTINCT or ORDER BY in the aggregate, or
+ *			an ordered-set aggregate: the input rows, in log order; the
+ *			aggregate is run over them when finalised
  * Aggregates with equal transition function, input and filter share a state
  * (sum(x), avg(x)), as in the server.
  *
