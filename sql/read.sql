@@ -132,7 +132,9 @@ UPDATE acc SET n = kg.n, note = kg.g FROM kg WHERE kg.k = acc.k AND kg.g = 'g1';
 SELECT k, n, note FROM acc ORDER BY k;
 UPDATE acc SET note = r.w::text FROM (SELECT k, big FROM big) r(k, w) WHERE r.k = acc.k;
 SELECT k, note FROM acc ORDER BY k;
+SET enable_seqscan = on;
 EXPLAIN (COSTS OFF) SELECT acc.k FROM acc, kg WHERE kg.k = acc.k AND kg.g = 'g1' FOR UPDATE OF acc;
+SET enable_seqscan = off;
 SELECT acc.k, kg.n FROM acc, kg WHERE kg.k = acc.k AND kg.g = 'g1' ORDER BY 1 FOR UPDATE OF acc;
 SELECT acc.k FROM acc WHERE EXISTS (SELECT 1 FROM w WHERE w.k = acc.k AND n = 6) ORDER BY 1 FOR SHARE;
 MERGE INTO acc USING (SELECT * FROM big WHERE k IS NOT NULL) big ON big.k = acc.k

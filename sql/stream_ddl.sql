@@ -7,7 +7,7 @@ CREATE FUNCTION options_of(rel regclass) RETURNS SETOF text LANGUAGE sql AS
 $$ SELECT unnest(reloptions) FROM pg_class WHERE oid = rel ORDER BY 1 $$;
 
 -- options are stored beside core's
-CREATE TABLE s (a int, ts timestamptz NOT NULL, b text) USING stream
+CREATE TABLE s (a int, ts timestamptz, b text) USING stream
   WITH (event_time = ts, watermark_delay = '5 seconds', fillfactor = 90);
 SELECT * FROM options_of('s');
 \d+ s
@@ -49,7 +49,9 @@ CREATE TABLE x (ts timestamptz) USING stream WITH (watermark_delay = off);
 CREATE TABLE x (ts timestamptz) USING stream WITH (watermark_delay = '-1 s');
 CREATE TABLE x (ts timestamptz) USING stream WITH (retention = '1 month');
 CREATE TABLE x (ts timestamptz) USING stream WITH (retention = 'soon');
+\set VERBOSITY terse
 CREATE TABLE x (ts timestamptz) USING stream WITH (retention_size = '1 foot');
+\set VERBOSITY default
 CREATE TABLE x (ts timestamptz) USING stream WITH (retention_size = -1);
 
 -- things that are not streams
@@ -68,8 +70,7 @@ SELECT count(*), min(ts AT TIME ZONE 'UTC') FROM s1;
 CREATE TABLE IF NOT EXISTS s1 USING stream WITH (watermark_delay = '1 s') AS
   SELECT 1 AS a;
 SELECT * FROM options_of('s1');
-EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off)
-  CREATE TABLE s2 USING stream WITH (event_time = ts) AS SELECT * FROM s1;
+EXPLAIN ANALYZE CREATE TABLE s2 USING stream WITH (event_time = ts) AS SELECT * FROM s1 \g /dev/null
 SELECT count(*) FROM s2;
 SET default_table_access_method = stream;
 SELECT a, ts INTO s3 FROM s1;

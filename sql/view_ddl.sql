@@ -170,7 +170,9 @@ CREATE MATERIALIZED VIEW x USING continuous AS SELECT count(*) AS n FROM s;
 SELECT weir.wait_for('x');
 SELECT * FROM x;
 ALTER MATERIALIZED VIEW v SET (on_error = skip);
+\set VERBOSITY sqlstate
 REFRESH MATERIALIZED VIEW v;
+\set VERBOSITY default
 SELECT * FROM v;
 RESET ROLE;
 ALTER MATERIALIZED VIEW x OWNER TO regress_weir_heir;

@@ -449,6 +449,12 @@ weir_catalog_parse_duration(const char *what, const char *text, bool allow_off,
 	if (allow_infinity && pg_strcasecmp(text, "infinity") == 0)
 		return PG_INT64_MAX;
 
+	/* since 17 interval_in takes it */
+	if (pg_strcasecmp(text + strspn(text, "+-"), "infinity") == 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"%s\" cannot be infinite", what),
+						errdetail("The value is \"%s\".", text)));
+
 	if (lacks_unit(text))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"%s\" needs a unit", what),
