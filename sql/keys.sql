@@ -176,7 +176,7 @@ SELECT count(*) FROM c_many WHERE num = 1.0 AND tci = 'K' AND bp4 = 'z' AND iv =
 \endif
 DROP TABLE kv CASCADE;
 
--- a composite type that changes changes what is equal: the view says so
+-- a composite type that changes changes what is equal, and what states hold: the view says so
 CREATE TYPE trio AS (a int, b text);
 CREATE TABLE changing (id int, p trio, ps trio[]) USING stream;
 CREATE MATERIALIZED VIEW d_row USING continuous AS SELECT c AS k, count(*) AS n FROM changing c GROUP BY c;
@@ -192,6 +192,7 @@ SELECT view, state, error FROM weir.views WHERE view::text LIKE 'd_%' ORDER BY v
 REFRESH MATERIALIZED VIEW d_row;
 REFRESH MATERIALIZED VIEW d_type;
 REFRESH MATERIALIZED VIEW d_array;
+REFRESH MATERIALIZED VIEW d_id;
 SELECT weir.wait_for();
 SELECT * FROM differences();
 ALTER TABLE changing ADD COLUMN x int;
