@@ -93,6 +93,8 @@ extern bool weir_catalog_is_view_option(const char *name);
 /* ---- our relations ---- */
 
 extern Oid weir_catalog_schema(void); /* InvalidOid: extension is not here */
+/* The same without caches, which see a DROP and CREATE in pieces. */
+extern bool weir_catalog_has_extension(void);
 extern Oid weir_catalog_table(const char *name); /* in schema weir; raises */
 extern Oid weir_catalog_stream_am(void); /* pg_am OIDs; InvalidOid if none */
 extern Oid weir_catalog_continuous_am(void);

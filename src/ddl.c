@@ -2060,7 +2060,10 @@ committed(void)
 		{
 			LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 			if (db->db == look_at_commit)
+			{
 				db->wants_look = true;
+				db->looks_wanted++;
+			}
 			LWLockRelease(&weir_shared->directory_lock);
 		}
 		weir_shmem_wake_launcher();

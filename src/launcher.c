@@ -416,6 +416,7 @@ add_bar(Oid db, int n)
 		{
 			d->bars += n;
 			d->wants_look = true;
+			d->looks_wanted++;
 		}
 	}
 	LWLockRelease(&weir_shared->directory_lock);

@@ -378,6 +378,7 @@ weir_shmem_database(Oid db, bool make)
 		unused->db = db;
 		unused->bars = 0;
 		unused->wants_look = true;
+		unused->looks_wanted++;
 		unused->want_workers = 0;
 		pg_atomic_write_u32(&unused->wishes, 0);
 		result = unused;

@@ -186,6 +186,9 @@ typedef struct WeirDatabaseShared
 								 * nothing */
 	bool wants_look;		 /* CREATE EXTENSION or a new database: look
 								 * again whether it has the extension */
+	uint32 looks_wanted;	 /* how often wants_look was set: who looked
+								 * clears it only if nobody has set it
+								 * since he began */
 	int want_workers;		 /* processes that have work; 0: the extension
 								 * was not there when looked for */
 	pg_atomic_uint32 wishes; /* incremented when a statement that changed

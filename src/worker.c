@@ -1124,15 +1124,32 @@ is_mine(List *sorted, Oid stream, int nworkers)
 	return false;
 }
 
+/* Read before looking, for set_want_workers. */
+static uint32
+looks_wanted(void)
+{
+	uint32 result;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	result = database->looks_wanted;
+	LWLockRelease(&weir_shared->directory_lock);
+	return result;
+}
+
+/*
+ * What has been found.  Whoever made or dropped the extension after we began
+ * to look wants another look.
+ */
 static void
-set_want_workers(int n)
+set_want_workers(int n, uint32 looks)
 {
 	bool changed;
 
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	changed = database->want_workers != n;
 	database->want_workers = n;
-	database->wants_look = false;
+	if (database->looks_wanted == looks)
+		database->wants_look = false;
 	LWLockRelease(&weir_shared->directory_lock);
 	if (changed)
 		weir_shmem_wake_launcher();
@@ -1183,7 +1200,7 @@ list_view(const WeirWish *wish)
 
 /* All of the wishes that concern us; in a transaction. */
 static void
-read_wishes(List **elsewhere)
+read_wishes(List **elsewhere, uint32 looks)
 {
 	List *wishes = weir_catalog_wish_all();
 	List *sorted = NIL;
@@ -1200,7 +1217,7 @@ read_wishes(List **elsewhere)
 	list_sort(sorted, compare_oids);
 	nworkers = Max(1, Min(weir_max_workers, list_length(sorted)));
 	if (my_index == 0)
-		set_want_workers(nworkers);
+		set_want_workers(nworkers, looks);
 	foreach(lc, wishes)
 	{
 		WeirWish *wish = lfirst(lc);
@@ -1304,6 +1321,7 @@ sync_wishes(void)
 	List *elsewhere = NIL;
 	ListCell *lc;
 	uint32 seen = pg_atomic_read_u32(&database->wishes);
+	uint32 looks = looks_wanted();
 
 	must_sync = false;
 	PG_TRY();
@@ -1313,13 +1331,20 @@ sync_wishes(void)
 		foreach(lc, runs)
 			((Run *) lfirst(lc))->listed = false;
 		extension_gone = !OidIsValid(weir_catalog_schema());
+		if (extension_gone && weir_catalog_has_extension())
+		{
+			/* a new one, and our caches still have parts of the old */
+			extension_gone = false;
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("extension \"pg_weir\" has just changed")));
+		}
 		if (!extension_gone)
 		{
 			MemoryContextSwitchTo(cxt);
-			read_wishes(&elsewhere);
+			read_wishes(&elsewhere, looks);
 		}
 		else if (my_index == 0)
-			set_want_workers(0);
+			set_want_workers(0, looks);
 		PopActiveSnapshot();
 		commit_transaction();
 		wishes_seen = seen;
@@ -1330,7 +1355,14 @@ sync_wishes(void)
 			((Run *) lfirst(lc))->listed = true;
 		must_sync = true;
 		next_tick = weir_now() + FIRST_RETRY;
-		abort_and_report();
+		if (geterrcode() == ERRCODE_T_R_SERIALIZATION_FAILURE)
+		{
+			FlushErrorState();
+			AbortCurrentTransaction();
+			MemoryContextSwitchTo(worker_cxt);
+		}
+		else
+			abort_and_report();
 		MemoryContextDelete(cxt);
 		pg_usleep(FIRST_RETRY);
 		return;

@@ -90,6 +90,27 @@ feed('one', 300, 'one anew');
 $node->safe_psql('one', 'BEGIN; DROP EXTENSION pg_weir CASCADE; ROLLBACK');
 feed('one', 600, 'one after a rollback');
 
+# a new extension at once: the workers must not take what is in between for the
+# end
+for my $i (1 .. 30)
+{
+	$node->safe_psql(
+		'one', q{
+		BEGIN;
+		DROP EXTENSION pg_weir CASCADE;
+		CREATE EXTENSION pg_weir;
+		CREATE TABLE s (k int, x int) USING stream;
+		CREATE MATERIALIZED VIEW v USING continuous AS
+			SELECT k, count(*) AS n, sum(x) AS x FROM s GROUP BY k;
+		INSERT INTO s SELECT i % 3, 1 FROM generate_series(1, 600) i;
+		COMMIT});
+	my $done = $node->safe_psql('one', q{SELECT weir.wait_for('v', '30 s')});
+	next if $done eq 't';
+	is($done, 't', "new extension $i: its view is maintained");
+	last;
+}
+is($node->safe_psql('one', 'SELECT sum(n) FROM v'), '600', 'one with the last of them');
+
 # the same OIDs of a dropped database never come back by the shared tables
 feed('deux', 1500, 'the others went on');
 feed('copy2', 1500, 'copy2 went on');
