@@ -75,9 +75,60 @@ REFRESH MATERIALIZED VIEW b;
 SELECT weir.wait_for('b');
 TABLE b;
 
+-- WITH NO DATA: there, but not started
+CREATE MATERIALIZED VIEW off USING continuous AS SELECT count(*) AS n FROM s WITH NO DATA;
+SELECT * FROM off;
+SELECT ispopulated FROM pg_matviews WHERE matviewname = 'off';
+\set VERBOSITY terse
+SELECT weir.pause('off');
+SELECT weir.resume('off');
+\set VERBOSITY default
+SELECT state, worker_pid, groups FROM weir.views WHERE view = 'off'::regclass;
+REFRESH MATERIALIZED VIEW off WITH NO DATA;
+REFRESH MATERIALIZED VIEW off;
+SELECT weir.wait_for('off');
+TABLE off;
+REFRESH MATERIALIZED VIEW off WITH NO DATA;
+SELECT state, worker_pid, groups FROM weir.views WHERE view = 'off'::regclass;
+INSERT INTO s VALUES (1, 1, '2026-01-01 01:00Z');
+REFRESH MATERIALIZED VIEW off;
+SELECT weir.wait_for('off');
+SELECT off.n = (SELECT count(*) FROM s) AS all FROM off;
+-- a paused view is started by it
+SELECT weir.pause('off');
+REFRESH MATERIALIZED VIEW off;
+SELECT weir.wait_for('off');
+SELECT state FROM weir.views WHERE view = 'off'::regclass;
+-- one transaction for two views and an event
+SELECT weir.wait_for('b');
+BEGIN;
+REFRESH MATERIALIZED VIEW off;
+INSERT INTO s VALUES (1, 1, '2026-01-01 01:00Z');
+REFRESH MATERIALIZED VIEW b;
+TABLE b;
+COMMIT;
+SELECT weir.wait_for('off'), weir.wait_for('b');
+SELECT off.n = (SELECT count(*) FROM s) AS off, b.n = off.n AS b FROM off, b;
+-- its own reader, somebody else
+BEGIN;
+DECLARE c CURSOR FOR SELECT * FROM off;
+REFRESH MATERIALIZED VIEW off;
+ROLLBACK;
+CREATE ROLE regress_weir_refresh;
+SET ROLE regress_weir_refresh;
+\set VERBOSITY sqlstate
+REFRESH MATERIALIZED VIEW off;
+\set VERBOSITY default
+RESET ROLE;
+DROP ROLE regress_weir_refresh;
+
 -- retention loses events, too
 ALTER TABLE s SET (retention_size = '1');
+SELECT weir.checkpoint();
 ALTER TABLE s RESET (retention_size);
+\set VERBOSITY sqlstate
+REFRESH MATERIALIZED VIEW b;
+\set VERBOSITY default
 REFRESH MATERIALIZED VIEW CONCURRENTLY b;
 
 DROP TABLE s CASCADE;

@@ -1,0 +1,56 @@
+# What retention has let go of leaves its watermark behind, and what views have
+# counted, across restarts and crashes.
+
+use strict;
+use warnings;
+
+use lib 'test/tap';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WeirTest;
+
+my $node = weir_node('retention');
+
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE s (k int, ts timestamptz NOT NULL)
+		USING stream WITH (event_time = ts, watermark_delay = '0', retention = '1 us');
+	CREATE MATERIALIZED VIEW v USING continuous AS
+		SELECT window_start, count(*) AS n FROM s, tumble(ts, '1 minute') GROUP BY window_start;
+	CREATE MATERIALIZED VIEW g USING continuous AS SELECT count(*) AS n FROM s});
+
+my $hour = 0;
+for my $mode ('fast', 'immediate')
+{
+	$node->safe_psql('postgres', qq{
+		INSERT INTO s SELECT i, '2026-01-01 00:00Z'::timestamptz + interval '$hour hours' + i * interval '1 s'
+			FROM generate_series(1, 3600) i});
+	$hour++;
+	weir_wait($node, "$mode: caught up");
+	# twice: the record that holds the watermark stays
+	$node->safe_psql('postgres', 'SELECT weir.checkpoint()') for (1, 2);
+	is($node->safe_psql('postgres', 'SELECT count(*) FROM s'), '0', "$mode: log is empty");
+	my $w = $node->safe_psql('postgres', q{SELECT weir.watermark('s')});
+	my $size = $node->safe_psql('postgres', q{SELECT bytes_in FROM weir.streams});
+	$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+	is($node->safe_psql('postgres', q{SELECT bytes_in FROM weir.streams}), $size,
+		"$mode: an idle stream is not written to");
+
+	$node->stop($mode);
+	$node->start;
+	is($node->safe_psql('postgres', q{SELECT weir.watermark('s')}), $w, "$mode: watermark is back");
+	is($node->safe_psql('postgres', 'SELECT sum(n) FROM v'), 3600 * $hour, "$mode: windows");
+	is($node->safe_psql('postgres', 'SELECT n FROM g'), 3600 * $hour + $hour - 1, "$mode: all");
+
+	# one that is late by it, for views old and new
+	$node->safe_psql('postgres', q{INSERT INTO s VALUES (0, '2026-01-01 00:00:00Z')});
+	$node->safe_psql('postgres', qq{
+		CREATE MATERIALIZED VIEW new_$mode USING continuous AS
+			SELECT window_start, count(*) AS n FROM s, tumble(ts, '1 minute') GROUP BY window_start});
+	weir_wait($node, "$mode: late one is consumed");
+	is($node->safe_psql('postgres', 'SELECT sum(n) FROM v'), 3600 * $hour, "$mode: and late");
+}
+weir_log_is_clean($node);
+$node->stop;
+done_testing();
