@@ -1586,7 +1586,8 @@ fill_heap(WeirFlow *flow, Relation heap)
 /*
  * The caller has just checkpointed this flow, so that its pending rows, blobs
  * and position row belong together.  The old heap goes as with REFRESH of any
- * materialized view: with its relfilenode.
+ * materialized view: with its relfilenode.  While the new one is filled the view
+ * can be read, but not written to: nobody else can be at it.
  */
 bool
 weir_flow_swap(WeirFlow *flow)
@@ -1607,14 +1608,13 @@ weir_flow_swap(WeirFlow *flow)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	LockRelationOid(flow->view, AccessExclusiveLock);
+	LockRelationOid(flow->view, ExclusiveLock);
 	view = try_relation_open(flow->view, NoLock);
 	if (view == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("continuous view with OID %u does not exist any more",
 						flow->view)));
-	weir_debug_point("swap-locked");
 	owner = view->rd_rel->relowner;
 	persistence = view->rd_rel->relpersistence;
 	weir_secure_enter(&secure, owner, flow->options->settings);
@@ -1624,6 +1624,10 @@ weir_flow_swap(WeirFlow *flow)
 	heap = table_open(new_heap, NoLock);
 	fill_heap(flow, heap);
 	table_close(heap, NoLock);
+
+	/* readers were let in until here */
+	LockRelationOid(flow->view, AccessExclusiveLock);
+	weir_debug_point("swap-locked");
 	finish_heap_swap(flow->view, new_heap, false, false, true, true, RecentXmin,
 					 ReadNextMultiXactId(), persistence);
 	weir_secure_leave(&secure);

@@ -1658,19 +1658,27 @@ explain_aggregates(Lines *lines, const WeirViewPlan *plan)
 static void
 explain_plan(Lines *lines, const WeirViewPlan *plan)
 {
-	PlannedStmt *stmt = weir_plan_input(plan);
 	ExplainState *es = NewExplainState();
 	QueryDesc *desc;
 	char *line;
 	char *end;
 
 	es->costs = false;
-	desc = CreateQueryDesc(stmt, "", GetActiveSnapshot(), InvalidSnapshot,
-						   None_Receiver, NULL, NULL, 0);
-	ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
-	ExplainPrintPlan(es, desc);
-	ExecutorEnd(desc);
-	FreeQueryDesc(desc);
+	weir_stream_in_worker = true; /* plan as they do */
+	PG_TRY();
+	{
+		desc = CreateQueryDesc(weir_plan_input(plan), "", GetActiveSnapshot(),
+							   InvalidSnapshot, None_Receiver, NULL, NULL, 0);
+		ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
+		ExplainPrintPlan(es, desc);
+		ExecutorEnd(desc);
+		FreeQueryDesc(desc);
+	}
+	PG_FINALLY();
+	{
+		weir_stream_in_worker = false;
+	}
+	PG_END_TRY();
 
 	put_line(lines, "Worker plan:");
 	for (line = es->str->data; line != NULL && *line != '\0'; line = end)

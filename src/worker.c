@@ -96,18 +96,18 @@
 #include "stream.h"
 #include "worker.h"
 
-#define BATCH_ROWS		65536
-#define BATCH_BYTES		(32 * 1024 * 1024)
-#define BATCH_TXNS		20000
-#define SLICE_CHUNKS	32 /* decoded, they should stay in the cache */
-#define SLICE_BYTES		(4 * 1024 * 1024)
-#define CHECKPOINT_LOG	(UINT64CONST(1024) * 1024 * 1024)
-#define LOCK_TIMEOUT	"500ms" /* less than deadlock_timeout: we yield first */
-#define TICK			USECS_PER_SEC
-#define RETENTION_EVERY (60 * USECS_PER_SEC)
-#define CLOSE_EVERY		(100 * INT64CONST(1000))
-#define FIRST_RETRY		(10 * INT64CONST(1000))
-#define LAST_RETRY		(5 * USECS_PER_SEC)
+#define BATCH_ROWS	   65536
+#define BATCH_BYTES	   (32 * 1024 * 1024)
+#define BATCH_TXNS	   20000
+#define SLICE_CHUNKS   32 /* decoded, they should stay in the cache */
+#define SLICE_BYTES	   (4 * 1024 * 1024)
+#define CHECKPOINT_LOG (UINT64CONST(1024) * 1024 * 1024)
+#define LOCK_TIMEOUT   "500ms" /* less than deadlock_timeout: we yield first */
+#define TICK		   USECS_PER_SEC
+
+#define CLOSE_EVERY (100 * INT64CONST(1000))
+#define FIRST_RETRY (10 * INT64CONST(1000))
+#define LAST_RETRY	(5 * USECS_PER_SEC)
 
 /* An event that on_error = skip leaves out. */
 typedef struct SkippedRow
@@ -1002,12 +1002,19 @@ give_up_memory(Run *run)
 	weir_state_discard(v);
 }
 
+/* Retention follows checkpoints: only what is on disk may go. */
+static int64
+retention_interval(void)
+{
+	return Max((int64) weir_checkpoint_interval * 1000, TICK);
+}
+
 static void
 expire_rows(Run *run, TimestampTz now)
 {
 	if (now < run->next_expire || !run->answering)
 		return;
-	run->next_expire = now + RETENTION_EVERY;
+	run->next_expire = now + retention_interval();
 	PG_TRY();
 	{
 		weir_flow_expire(run->flow);
@@ -2337,7 +2344,7 @@ tick(TimestampTz now)
 			advance_idle(lfirst(lc), now);
 		if (my_index == 0 && now >= next_retention)
 		{
-			next_retention = now + RETENTION_EVERY;
+			next_retention = now + retention_interval();
 			retention();
 		}
 	}
