@@ -14,13 +14,14 @@ our @EXPORT =
   qw(weir_node weir_wait weir_same weir_kill9 weir_start weir_log_is_clean);
 
 # weir_node($name, %init): a node with the settings of test/pg_weir.conf,
-# started, with the extension.
+# started, with the extension, whatever the locale of the caller.
 sub weir_node
 {
 	my ($name, %init) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
-	$node->init(allows_streaming => 1, %init);
+	$node->init(allows_streaming => 1,
+		extra => [ '--no-locale', '--encoding=UTF8' ], %init);
 	$node->append_conf('postgresql.conf', slurp_file('test/pg_weir.conf'));
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION pg_weir');
