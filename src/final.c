@@ -155,9 +155,9 @@ append_type(StringInfo buf, Oid type, List **relations)
 	TupleDesc desc;
 
 	check_stack_depth();
-	type = getBaseType(type);
 	if (type >= FirstNormalObjectId)
-		appendStringInfo(buf, "%u,", type);
+		appendStringInfo(buf, "%u,", getBaseType(type));
+	type = getBaseType(type);
 	inner = get_element_type(type);
 	if (!OidIsValid(inner))
 		inner = get_range_subtype(type);
