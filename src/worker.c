@@ -106,6 +106,7 @@
 #define TICK		   USECS_PER_SEC
 
 #define CLOSE_EVERY (100 * INT64CONST(1000))
+#define OPEN_TRIES	3 /* if memory is short */
 #define FIRST_RETRY (10 * INT64CONST(1000))
 #define LAST_RETRY	(5 * USECS_PER_SEC)
 
@@ -739,6 +740,29 @@ open_flow(Run *run)
 	commit_transaction();
 }
 
+/*
+ * Has the view failed for want of memory?  Then its state stays on disk until
+ * it is resumed.  That of other failed views is loaded for their readers.
+ */
+static bool
+has_no_memory(Run *run)
+{
+	WeirPositionRow row;
+	bool result;
+
+	start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = weir_catalog_position_get(run->view, run->generation, NULL, &row,
+									   NULL) &&
+			 row.failed_resumes >= run->resumes && row.sqlstate != NULL &&
+			 strcmp(row.sqlstate, unpack_sql_state(ERRCODE_OUT_OF_MEMORY)) == 0;
+	if (result)
+		set_failed(run, row.error);
+	PopActiveSnapshot();
+	commit_transaction();
+	return result;
+}
+
 /* An error that is not transient makes the view fail. */
 static void
 open_run(Run *run)
@@ -748,7 +772,8 @@ open_run(Run *run)
 
 	PG_TRY();
 	{
-		open_flow(run);
+		if (!has_no_memory(run))
+			open_flow(run);
 	}
 	PG_CATCH();
 	{
@@ -765,7 +790,10 @@ open_run(Run *run)
 		start_transaction();
 		gone = get_rel_name(run->view) == NULL;
 		commit_transaction();
-		if (is_transient(e) || gone)
+		/* a state that does not fit would take all memory at each try */
+		if (gone ||
+			(is_transient(e) && (e->sqlerrcode != ERRCODE_OUT_OF_MEMORY ||
+								 run->tries < OPEN_TRIES)))
 		{
 			ereport(DEBUG1, (errmsg_internal("view %u not opened: %s",
 											 run->view, e->message)));
@@ -778,7 +806,8 @@ open_run(Run *run)
 		return;
 	}
 	PG_END_TRY();
-
+	if (run->flow == NULL)
+		return;
 	run->tries = 0;
 	run->next_try = 0;
 	run->caught_up = false;
