@@ -759,12 +759,12 @@ relation_created(Oid relid, bool is_internal)
 		current->created = relid;
 		options = merge_options(options, current->options, false);
 	}
-	if (class.am == continuous_am && find_option(options, "settings") == NULL)
+	if (class.am == continuous_am && !IsBinaryUpgrade)
 	{
+		char *settings = weir_secure_freeze(find_option(options, "settings"));
 		DefElem *def;
 
-		def = makeDefElem("settings", (Node *) makeString(weir_secure_freeze()),
-						  -1);
+		def = makeDefElem("settings", (Node *) makeString(settings), -1);
 		options = merge_options(options, list_make1(def), false);
 	}
 	if (options != (Datum) 0)

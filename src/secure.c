@@ -170,10 +170,16 @@ weir_secure_leave(WeirSecure *s)
 }
 
 char *
-weir_secure_freeze(void)
+weir_secure_freeze(const char *given)
 {
 	StringInfoData buf;
+	int nest_level = 0;
 
+	if (given != NULL)
+	{
+		nest_level = NewGUCNestLevel();
+		apply_frozen(given);
+	}
 	initStringInfo(&buf);
 	for (int i = 0; i < lengthof(frozen_settings); i++)
 	{
@@ -190,5 +196,7 @@ weir_secure_freeze(void)
 		}
 		appendStringInfoChar(&buf, '\'');
 	}
+	if (given != NULL)
+		AtEOXact_GUC(false, nest_level);
 	return buf.data;
 }

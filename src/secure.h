@@ -30,12 +30,10 @@ extern void weir_secure_enter(WeirSecure *s, Oid owner, const char *settings);
 extern void weir_secure_leave(WeirSecure *s);
 
 /*
- * The current values of the frozen settings as one text: name=value pairs,
- * values quoted so that any value survives: TimeZone, DateStyle,
- * IntervalStyle, lc_collate-free lc_monetary, lc_numeric, lc_time,
- * extra_float_digits, bytea_output, default_text_search_config, xmloption,
- * timezone_abbreviations.
+ * The values of the frozen settings as one text, those that "given" (such a
+ * text, or NULL) has, else the current ones: name=value pairs, values quoted so
+ * that any value survives.  The names are in secure.c.
  */
-extern char *weir_secure_freeze(void);
+extern char *weir_secure_freeze(const char *given);
 
 #endif /* WEIR_SECURE_H */
