@@ -151,6 +151,8 @@ typedef struct Run
 
 	int tries; /* to open, lock, checkpoint */
 	TimestampTz next_try;
+	int plan_tries; /* to plan again */
+	TimestampTz next_plan;
 	TimestampTz next_checkpoint;
 	TimestampTz last_checkpoint;
 	TimestampTz next_expire;
@@ -2449,8 +2451,8 @@ replan(Run *run)
 		in_user_code = false;
 		PopActiveSnapshot();
 		commit_transaction();
-		run->tries = 0;
-		run->next_try = 0;
+		run->plan_tries = 0;
+		run->next_plan = 0;
 	}
 	PG_CATCH();
 	{
@@ -2464,9 +2466,11 @@ replan(Run *run)
 		MemoryContextSwitchTo(worker_cxt);
 		if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
 		{
-			run->next_try = retry_time(&run->tries);
-			if (run->cohort != NULL)
-				put_out(run, run->next_try);
+			run->next_plan = retry_time(&run->plan_tries);
+			if (run->cohort != NULL && list_length(run->cohort->runs) == 1)
+				run->cohort->next_try = run->next_plan;
+			else if (run->cohort != NULL)
+				put_out(run, run->next_plan);
 		}
 		else
 			fail_run(run, e);
@@ -2483,9 +2487,7 @@ replan(Run *run)
 static void
 follow_options(Run *run, TimestampTz now)
 {
-	if (run->next_try > now)
-		return;
-	if (weir_flow_is_stale(run->flow))
+	if (weir_flow_is_stale(run->flow) && run->next_plan <= now)
 		replan(run);
 	if (!run->failed && (run->caught_up || run->paused) &&
 		weir_flow_adopt_lateness(run->flow))
@@ -2607,6 +2609,8 @@ idle_time(TimestampTz now)
 			continue;
 		if (run->next_try != 0)
 			next = Min(next, run->next_try);
+		if (run->next_plan != 0)
+			next = Min(next, run->next_plan);
 		if (run->flow == NULL)
 			continue;
 		next = Min(next, run->next_checkpoint);
