@@ -382,7 +382,7 @@ SET search_path = trap, pg_catalog, sec, public;
 CREATE MATERIALIZED VIEW sec.caught USING continuous AS SELECT lower(max(secret)) AS l FROM s;
 SET search_path = sec, public;
 SELECT * FROM caught;
-SELECT pg_get_viewdef('caught');
+SELECT pg_get_viewdef('caught') LIKE '%trap.lower%' AS caught;
 DROP MATERIALIZED VIEW caught;
 RESET ROLE;
 DROP MATERIALIZED VIEW h;

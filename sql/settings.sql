@@ -6,9 +6,11 @@ SET weir.compression = lz4;
 SET weir.compression = zstd;
 RESET weir.compression;
 SET weir.max_workers = 3;
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET weir.max_workers = 0;
 ALTER SYSTEM SET weir.state_memory = '1kB';
 ALTER SYSTEM SET weir.checkpoint_interval = '1ms';
+\set VERBOSITY default
 -- the prefix is ours
 SET weir.max_lag = 0;
 SET weir.anything = 'x';
