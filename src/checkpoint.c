@@ -585,6 +585,38 @@ next_group(const WeirPositionRow *row, const char *blob, Size *offset)
 	return g;
 }
 
+/* How much there is to read, and whether a group may be in it twice. */
+static uint64
+count_groups(Relation rel, Relation index, Snapshot snapshot, ScanKey keys,
+			 bool *several)
+{
+	SysScanDesc scan =
+		systable_beginscan_ordered(rel, index, snapshot, 2, keys);
+	HeapTuple tuple;
+	uint64 ngroups = 0;
+	int64 first = 0;
+	bool any = false;
+
+	*several = false;
+	while (HeapTupleIsValid(
+		tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
+	{
+		bool isnull;
+		int64 seq = DatumGetInt64(heap_getattr(tuple, Anum_state_seq,
+											   RelationGetDescr(rel), &isnull));
+
+		CHECK_FOR_INTERRUPTS();
+		ngroups += (uint32) DatumGetInt32(heap_getattr(
+			tuple, Anum_state_ngroups, RelationGetDescr(rel), &isnull));
+		if (any && seq != first)
+			*several = true;
+		first = seq;
+		any = true;
+	}
+	systable_endscan_ordered(scan);
+	return ngroups;
+}
+
 /*
  * Call back with each group of the row's generation once, in its newest
  * version.  The bytes stay in the current context.
@@ -598,12 +630,17 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple tuple;
-	struct seen_hash *seen;
+	struct seen_hash *seen = NULL;
+	uint64 ngroups;
+	bool several; /* checkpoints; one holds a group once */
 
 	rel = table_open(weir_catalog_table("view_state"), AccessShareLock);
 	index = index_open(weir_catalog_table("view_state_idx"), AccessShareLock);
-	seen = seen_create(CurrentMemoryContext, 1024, NULL);
 	blob_keys(keys, row->view, row->generation);
+	ngroups = count_groups(rel, index, snapshot, keys, &several);
+	if (several)
+		seen = seen_create(CurrentMemoryContext,
+						   (uint32) Min(ngroups + 1, PG_INT32_MAX / 4), NULL);
 	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
 
 	/* newest first: what comes later of a group is older */
@@ -626,9 +663,12 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 			if (row->closed_before != PG_INT64_MIN &&
 				b->pane <= row->closed_before)
 				continue;
-			(void) seen_insert(seen, b, &found);
-			if (found)
-				continue;
+			if (seen != NULL)
+			{
+				(void) seen_insert(seen, b, &found);
+				if (found)
+					continue;
+			}
 			g.pane = b->pane;
 			g.keylen = b->keylen;
 			g.statelen = b->statelen;
@@ -640,7 +680,8 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 			blob_is_damaged(row, h->seq, "number of groups");
 	}
 	systable_endscan_ordered(scan);
-	seen_destroy(seen);
+	if (seen != NULL)
+		seen_destroy(seen);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 }
