@@ -28,6 +28,7 @@
 #include "postgres.h"
 
 #include <ctype.h>
+#include <signal.h>
 
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -199,4 +200,18 @@ weir_secure_freeze(const char *given)
 	if (given != NULL)
 		AtEOXact_GUC(false, nest_level);
 	return buf.data;
+}
+
+static volatile sig_atomic_t user_code = false;
+
+void
+weir_secure_user_code(bool on)
+{
+	user_code = on;
+}
+
+bool
+weir_secure_in_user_code(void)
+{
+	return user_code;
 }

@@ -36,4 +36,11 @@ extern void weir_secure_leave(WeirSecure *s);
  */
 extern char *weir_secure_freeze(const char *given);
 
+/*
+ * A worker's mark: user code may be running now, so that whoever wants the
+ * process to end has to cancel it.  The second may be asked in a signal handler.
+ */
+extern void weir_secure_user_code(bool on);
+extern bool weir_secure_in_user_code(void);
+
 #endif /* WEIR_SECURE_H */

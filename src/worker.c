@@ -2,7 +2,7 @@
  *
  * worker.c
  *	  The background process that maintains the continuous views of some
- *	  streams of a database: reads a batch, runs it, checkpoints, sleeps.
+ *	  streams of a database: finds its work, runs batches, checkpoints, sleeps.
  *
  * Which streams: those of running or paused views, sorted by OID, are dealt out
  * to the min(weir.max_workers, number of streams) workers in turn.  Worker 0
@@ -26,16 +26,9 @@
  * lock taken; each then is a cohort of its own, which catches up with the one
  * that leads, but never passes it, and joins it when it is level.
  *
- * A batch, in one transaction:
- *	take whole transactions below the horizon, some BATCH_ROWS rows, or one;
- *	for every slice of their chunks: decode, then let each view fold it;
- *	publish each view.
- * Each step of each view is a subtransaction: an error discards what that view
- * has folded of this batch, and puts it out of the cohort, at its old position.
- * An error that says nothing about the events (a lock, memory, a cancel) is
- * tried again.  Any other may be an event's fault: the view goes through the
- * batch again one transaction at a time, row by row, and then knows which.
- * With on_error = stop the view fails there, with skip the event is left out.
+ * Batches are batch.c's: a view in which a batch has failed leaves its cohort, at
+ * its old position, and is tried again with back-off, or at once and alone, or
+ * has failed.
  *
  * Errors elsewhere (reading the log, a checkpoint) are logged; what they were
  * about is tried again with back-off.
@@ -55,16 +48,12 @@
 #include <signal.h>
 
 #include "access/heapam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
-#include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/bitmapset.h"
 #include "pgstat.h"
-#include "port/pg_bitutils.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/bufmgr.h"
@@ -73,18 +62,15 @@
 #include "storage/lmgr.h"
 #include "storage/sinval.h"
 #include "tcop/tcopprot.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/typcache.h"
 
+#include "batch.h"
 #include "catalog.h"
-#include "chunk.h"
 #include "compat.h"
 #include "debug.h"
 #include "flow.h"
@@ -96,11 +82,6 @@
 #include "stream.h"
 #include "worker.h"
 
-#define BATCH_ROWS	   65536
-#define BATCH_BYTES	   (32 * 1024 * 1024)
-#define BATCH_TXNS	   20000
-#define SLICE_CHUNKS   32 /* decoded, they should stay in the cache */
-#define SLICE_BYTES	   (4 * 1024 * 1024)
 #define CHECKPOINT_LOG (UINT64CONST(1024) * 1024 * 1024)
 #define LOCK_TIMEOUT   "500ms" /* less than deadlock_timeout: we yield first */
 #define TICK		   USECS_PER_SEC
@@ -109,17 +90,6 @@
 #define OPEN_TRIES	3 /* if memory is short */
 #define FIRST_RETRY (10 * INT64CONST(1000))
 #define LAST_RETRY	(5 * USECS_PER_SEC)
-
-/* An event that on_error = skip leaves out. */
-typedef struct SkippedRow
-{
-	FullTransactionId xid; /* of the transaction */
-	int chunk;			   /* in the transaction's order */
-	int row;
-	char *json; /* or NULL; this and the following palloc'd */
-	char *sqlstate;
-	char *message;
-} SkippedRow;
 
 typedef struct Cohort
 {
@@ -159,9 +129,7 @@ typedef struct Run
 	uint64 log_bytes; /* consumed since the last checkpoint */
 	uint32 asked;	  /* run_checkpoints: the requests it serves */
 
-	WeirNumber careful; /* up to here one transaction at a time, row by row */
-	SkippedRow *skips;	/* of the transaction at hand */
-	int nskips;
+	WeirBatchMember member; /* its part in batches */
 } Run;
 
 /* What this process knows of a stream. */
@@ -190,8 +158,6 @@ static bool extension_gone = false;
 static TimestampTz next_tick = 0;
 static TimestampTz next_retention = 0;
 
-static volatile sig_atomic_t in_user_code = false;
-
 /* Views that failed in a batch, until its transaction is over. */
 typedef struct Failure
 {
@@ -204,7 +170,6 @@ static MemoryContext failure_cxt = NULL;
 
 static void leave_cohort(Run *run);
 static void give_up_memory(Run *run);
-static void forget_skips(Run *run);
 
 
 /* ---------- signals, start and end ---------- */
@@ -215,7 +180,7 @@ handle_sigterm(SIGNAL_ARGS)
 	int save_errno = errno;
 
 	ShutdownRequestPending = true;
-	if (in_user_code)
+	if (weir_secure_in_user_code())
 	{
 		InterruptPending = true;
 		QueryCancelPending = true;
@@ -341,7 +306,7 @@ abort_and_report(void)
 	AbortCurrentTransaction();
 	LWLockReleaseAll();
 	weir_stream_set_slice(NULL);
-	in_user_code = false;
+	weir_secure_user_code(false);
 	MemoryContextSwitchTo(worker_cxt);
 	FlushErrorState();
 	RESUME_INTERRUPTS();
@@ -404,26 +369,6 @@ find_stream(Oid oid)
 
 
 /* ---------- errors ---------- */
-
-/*
- * Does the error say nothing about the events: is the same batch likely to go
- * through another time?
- */
-static bool
-is_transient(const ErrorData *e)
-{
-	switch (ERRCODE_TO_CATEGORY(e->sqlerrcode))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_CONNECTION_EXCEPTION:
-			return true;
-	}
-	return e->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		   e->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
-}
 
 static char *
 sqlstate_of(const ErrorData *e)
@@ -575,7 +520,7 @@ join_cohort(Run *run)
 	ListCell *lc;
 
 	Assert(run->cohort == NULL);
-	if (run->careful == WEIR_NO_NUMBER)
+	if (run->member.careful == WEIR_NO_NUMBER)
 	{
 		foreach(lc, cohorts)
 		{
@@ -609,7 +554,7 @@ has_careful_run(const Cohort *c)
 	ListCell *lc;
 
 	foreach(lc, c->runs)
-		if (((Run *) lfirst(lc))->careful != WEIR_NO_NUMBER)
+		if (((Run *) lfirst(lc))->member.careful != WEIR_NO_NUMBER)
 			return true;
 	return false;
 }
@@ -730,10 +675,10 @@ open_flow(Run *run)
 		weir_catalog_stream_options(rel)->event_attno != 0
 			? weir_catalog_stream_options(rel)->idle_timeout
 			: 0;
-	in_user_code = true;
+	weir_secure_user_code(true);
 	flow =
 		weir_flow_open(run->view, run->generation, run->answering, worker_cxt);
-	in_user_code = false;
+	weir_secure_user_code(false);
 	pg_atomic_write_u64(&flow->v->build_total,
 						(uint64) RelationGetNumberOfBlocks(rel) * BLCKSZ);
 	relation_close(rel, NoLock);
@@ -782,7 +727,7 @@ open_run(Run *run)
 		ErrorData *e;
 		bool gone;
 
-		in_user_code = false;
+		weir_secure_user_code(false);
 		MemoryContextSwitchTo(cxt);
 		e = CopyErrorData();
 		FlushErrorState();
@@ -793,9 +738,9 @@ open_run(Run *run)
 		gone = get_rel_name(run->view) == NULL;
 		commit_transaction();
 		/* a state that does not fit would take all memory at each try */
-		if (gone ||
-			(is_transient(e) && (e->sqlerrcode != ERRCODE_OUT_OF_MEMORY ||
-								 run->tries < OPEN_TRIES)))
+		if (gone || (weir_batch_is_transient(e) &&
+					 (e->sqlerrcode != ERRCODE_OUT_OF_MEMORY ||
+					  run->tries < OPEN_TRIES)))
 		{
 			ereport(DEBUG1, (errmsg_internal("view %u not opened: %s",
 											 run->view, e->message)));
@@ -864,9 +809,7 @@ static void
 free_run(Run *run)
 {
 	runs = list_delete_ptr(runs, run);
-	forget_skips(run);
-	if (run->skips)
-		pfree(run->skips);
+	weir_batch_forget_skips(&run->member);
 	pfree(run);
 }
 
@@ -904,7 +847,7 @@ save_run(Run *run)
 	{
 		PG_TRY();
 		{
-			in_user_code = true;
+			weir_secure_user_code(true);
 			if (!weir_flow_checkpoint(flow, false))
 			{
 				/* another owner: its rows count, ours are forgotten */
@@ -914,20 +857,21 @@ save_run(Run *run)
 				run->next_try = retry_time(&run->tries);
 				ok = false;
 			}
-			in_user_code = false;
+			weir_secure_user_code(false);
 		}
 		PG_CATCH();
 		{
 			ErrorData *e;
 
-			in_user_code = false;
+			weir_secure_user_code(false);
 			MemoryContextSwitchTo(cxt);
 			e = CopyErrorData();
 			FlushErrorState();
 			AbortCurrentTransaction();
 			MemoryContextSwitchTo(worker_cxt);
 			ok = false;
-			if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+			if (weir_batch_is_transient(e) ||
+				e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
 			{
 				ereport(retry_level(run->tries),
 						(errcode(e->sqlerrcode),
@@ -1088,21 +1032,22 @@ swap_flow(Run *run)
 
 	PG_TRY();
 	{
-		in_user_code = true;
+		weir_secure_user_code(true);
 		swapped = weir_flow_swap(run->flow);
-		in_user_code = false;
+		weir_secure_user_code(false);
 	}
 	PG_CATCH();
 	{
 		ErrorData *e;
 
-		in_user_code = false;
+		weir_secure_user_code(false);
 		MemoryContextSwitchTo(cxt);
 		e = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(worker_cxt);
-		if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+		if (weir_batch_is_transient(e) ||
+			e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
 			run->next_try = retry_time(&run->tries);
 		else
 			fail_run(run, e);
@@ -1419,376 +1364,6 @@ sync_wishes(void)
 
 /* ---------- a batch ---------- */
 
-typedef enum Step
-{
-	STEP_BEGIN,
-	STEP_SLICE,
-	STEP_PUBLISH
-} Step;
-
-typedef struct Batch
-{
-	Cohort *cohort;
-	Relation rel;
-	Snapshot snapshot;
-	MemoryContext cxt;
-	WeirTxn *txns;
-	TimestampTz *published; /* per txn */
-	int ntxns;
-	uint64 nrows;
-	uint64 nbytes;
-	List *runs; /* still in it */
-
-	/* where reading stands */
-	int txn; /* index of the one being read */
-	WeirChunkCursor *cursor;
-	int chunk_in_txn;
-	TimestampTz watermark; /* before txns[txn] */
-
-	/* the slice */
-	WeirSlice slice;
-	WeirSliceChunk chunks[SLICE_CHUNKS];
-	TimestampTz watermarks[SLICE_CHUNKS];
-	int txn_of[SLICE_CHUNKS];
-	int number_in_txn[SLICE_CHUNKS];
-	char *images[SLICE_CHUNKS];
-	Size lengths[SLICE_CHUNKS];
-	MemoryContext slice_cxt;
-} Batch;
-
-/*
- * Decoders, kept from batch to batch while they fit.
- */
-static struct
-{
-	MemoryContext cxt;
-	Oid stream;
-	TupleDesc desc;
-	Bitmapset *needed;
-	WeirChunkReader *readers[SLICE_CHUNKS];
-} decoders;
-
-static void
-prepare_decoders(Batch *b)
-{
-	Bitmapset *needed = NULL;
-	TupleDesc desc = RelationGetDescr(b->rel);
-	MemoryContext old;
-	ListCell *lc;
-
-	foreach(lc, b->runs)
-		needed = bms_add_members(
-			needed, ((Run *) lfirst(lc))->flow->plan->stream_columns);
-	if (needed == NULL)
-		needed = bms_make_singleton(1); /* none would mean all */
-	if (decoders.cxt != NULL && decoders.stream == b->cohort->stream &&
-		bms_equal(decoders.needed, needed) &&
-		equalTupleDescs(decoders.desc, desc))
-		return;
-
-	if (decoders.cxt != NULL)
-		MemoryContextDelete(decoders.cxt);
-	memset(&decoders, 0, sizeof(decoders));
-	decoders.cxt = AllocSetContextCreate(worker_cxt, "weir decoders",
-										 ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(decoders.cxt);
-	decoders.stream = b->cohort->stream;
-	decoders.desc = CreateTupleDescCopyConstr(desc);
-	decoders.needed = bms_copy(needed);
-	for (int i = 0; i < SLICE_CHUNKS; i++)
-		decoders.readers[i] =
-			weir_chunk_reader_create(decoders.desc, decoders.needed);
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * Take transactions from the reader: at least one if there is any, and all that
- * share a number.  limit: not beyond this number.
- */
-static void
-take_transactions(Batch *b, WeirNumber limit)
-{
-	Cohort *c = b->cohort;
-	bool careful = has_careful_run(c);
-	int space = 16;
-	WeirTxn txn;
-	TimestampTz published;
-
-	b->txns = palloc(space * sizeof(WeirTxn));
-	b->published = palloc(space * sizeof(TimestampTz));
-	while (weir_log_reader_peek(c->reader, &txn, &published))
-	{
-		if (txn.number > limit)
-			break;
-		if (b->ntxns > 0 && txn.number != b->txns[b->ntxns - 1].number &&
-			(careful || b->nrows >= BATCH_ROWS || b->nbytes >= BATCH_BYTES ||
-			 b->ntxns >= BATCH_TXNS))
-			break;
-		if (b->ntxns == space)
-		{
-			space *= 2;
-			b->txns = repalloc_huge(b->txns, space * sizeof(WeirTxn));
-			b->published =
-				repalloc_huge(b->published, space * sizeof(TimestampTz));
-		}
-		b->txns[b->ntxns] = txn;
-		b->published[b->ntxns++] = published;
-		b->nrows += txn.nrows;
-		b->nbytes += txn.nbytes;
-		weir_log_reader_advance(c->reader);
-	}
-}
-
-/* Read the next chunks into the slice; false: there are none. */
-static bool
-next_slice(Batch *b)
-{
-	MemoryContext old = MemoryContextSwitchTo(b->slice_cxt);
-	Size bytes = 0;
-	int n = 0;
-
-	MemoryContextReset(b->slice_cxt);
-	while (n < SLICE_CHUNKS && bytes < SLICE_BYTES && b->txn < b->ntxns)
-	{
-		WeirTxn *txn = &b->txns[b->txn];
-
-		if (b->cursor == NULL)
-		{
-			MemoryContextSwitchTo(b->cxt);
-			b->cursor = txn->nrows > 0
-							? weir_log_chunks_begin(b->rel, b->snapshot, txn)
-							: NULL;
-			MemoryContextSwitchTo(b->slice_cxt);
-			b->chunk_in_txn = 0;
-		}
-		if (b->cursor)
-			b->images[n] = weir_log_chunks_next(b->cursor, &b->lengths[n]);
-		if (b->cursor == NULL || b->images[n] == NULL)
-		{
-			if (b->cursor)
-				weir_log_chunks_end(b->cursor);
-			b->cursor = NULL;
-			b->watermark = Max(b->watermark, txn->watermark);
-			b->txn++;
-			continue;
-		}
-		weir_chunk_reader_open(decoders.readers[n], b->images[n],
-							   b->lengths[n]);
-		b->chunks[n].reader = decoders.readers[n];
-		b->chunks[n].number = txn->number;
-		b->chunks[n].watermark = b->watermark;
-		b->chunks[n].arrival = txn->arrival;
-		b->watermarks[n] = b->watermark;
-		b->txn_of[n] = b->txn;
-		b->number_in_txn[n] = b->chunk_in_txn++;
-		bytes += b->lengths[n];
-		n++;
-	}
-	b->slice.stream = b->cohort->stream;
-	b->slice.nchunks = n;
-	b->slice.chunks = b->chunks;
-	MemoryContextSwitchTo(old);
-	return n > 0;
-}
-
-/* What the slice holds of the rows a view has given up on. */
-static void
-set_skips(Batch *b, Run *run)
-{
-	b->slice.nskip = 0;
-	if (run->nskips == 0)
-		return;
-	b->slice.skip =
-		MemoryContextAlloc(b->slice_cxt, run->nskips * sizeof(*b->slice.skip));
-	for (int i = 0; i < run->nskips; i++)
-	{
-		for (int n = 0; n < b->slice.nchunks; n++)
-		{
-			if (!FullTransactionIdEquals(b->txns[b->txn_of[n]].xid,
-										 run->skips[i].xid) ||
-				b->number_in_txn[n] != run->skips[i].chunk)
-				continue;
-			b->slice.skip[b->slice.nskip].chunk = n;
-			b->slice.skip[b->slice.nskip++].row = run->skips[i].row;
-		}
-	}
-}
-
-static void
-do_step(Batch *b, Run *run, Step step)
-{
-	WeirFlow *flow = run->flow;
-
-	switch (step)
-	{
-		case STEP_BEGIN:
-			weir_flow_begin(flow);
-			flow->one_by_one = run->careful != WEIR_NO_NUMBER;
-			flow->batch_events = b->nrows;
-			break;
-		case STEP_SLICE:
-			set_skips(b, run);
-			weir_stream_set_slice(&b->slice);
-			weir_flow_slice(flow, &b->slice.at_chunk, b->watermarks);
-			weir_stream_set_slice(NULL);
-			break;
-		case STEP_PUBLISH:
-			for (int i = 0; i < run->nskips; i++)
-				weir_flow_add_error(flow, run->skips[i].json,
-									run->skips[i].sqlstate,
-									run->skips[i].message);
-			weir_flow_publish(flow, b->txns[b->ntxns - 1].number, b->watermark);
-			break;
-	}
-}
-
-/* One step of one view.  Returns the error, palloc'd in the batch's memory. */
-static ErrorData *
-try_step(Batch *b, Run *run, Step step)
-{
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		in_user_code = true;
-		do_step(b, run, step);
-		in_user_code = false;
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		in_user_code = false;
-		weir_stream_set_slice(NULL);
-		MemoryContextSwitchTo(b->cxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = owner;
-	return error;
-}
-
-/*
- * May the view's owner see this column of the stream?  He need not, just
- * because his view has failed: he may hold SELECT on some columns, or on a
- * plain view over the stream.
- */
-static bool
-column_is_readable(Oid stream, Form_pg_attribute att, Oid owner)
-{
-	if (att->attisdropped)
-		return false;
-	return pg_class_aclcheck(stream, owner, ACL_SELECT) == ACLCHECK_OK ||
-		   pg_attribute_aclcheck(stream, att->attnum, owner, ACL_SELECT) ==
-			   ACLCHECK_OK;
-}
-
-/*
- * The event at which a row by row run stopped, as JSON: the columns that the
- * view's owner may read.  NULL: there are none, or they cannot be shown.
- */
-static char *
-event_json(Batch *b, Run *run)
-{
-	int n = b->slice.at_chunk;
-	int row = b->slice.at_row;
-	TupleDesc desc = decoders.desc;
-	MemoryContext cxt = CurrentMemoryContext;
-	ResourceOwner resowner = CurrentResourceOwner;
-	Oid owner = run->flow->plan->owner;
-	char *volatile json = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(cxt);
-	PG_TRY();
-	{
-		WeirChunkReader *r = weir_chunk_reader_create(desc, NULL);
-		Datum *values = palloc0(desc->natts * sizeof(Datum));
-		bool *nulls = palloc0(desc->natts * sizeof(bool));
-		TupleDesc row_desc = CreateTupleDescCopy(desc);
-		WeirSecure secure;
-		bool any = false;
-		Datum tuple;
-
-		weir_chunk_reader_open(r, b->images[n], b->lengths[n]);
-		for (int i = 0; i < desc->natts; i++)
-		{
-			Form_pg_attribute att = TupleDescAttr(row_desc, i);
-
-			/* row_to_json leaves out what is dropped */
-			att->attisdropped = !column_is_readable(run->stream, att, owner);
-			nulls[i] = att->attisdropped || r->values[i] == NULL ||
-					   (r->nulls[i] != NULL && r->nulls[i][row]);
-			any = any || !att->attisdropped;
-			if (!nulls[i])
-				values[i] = r->values[i][row];
-		}
-		weir_secure_enter(&secure, owner, run->flow->options->settings);
-		row_desc->tdtypeid = RECORDOID;
-		row_desc->tdtypmod = -1;
-		assign_record_type_typmod(row_desc);
-		tuple = heap_copy_tuple_as_datum(
-			heap_form_tuple(row_desc, values, nulls), row_desc);
-		if (any)
-			json = TextDatumGetCString(DirectFunctionCall1(row_to_json, tuple));
-		weir_secure_leave(&secure);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(cxt);
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		json = NULL;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(cxt);
-	CurrentResourceOwner = resowner;
-	return json;
-}
-
-static void
-remember_skip(Batch *b, Run *run, const ErrorData *e)
-{
-	MemoryContext old = MemoryContextSwitchTo(worker_cxt);
-	char *json = event_json(b, run);
-	int n = b->slice.at_chunk;
-	SkippedRow *skip;
-
-	if (run->skips == NULL)
-		run->skips = palloc(16 * sizeof(SkippedRow));
-	else if (run->nskips >= 16 && (run->nskips & (run->nskips - 1)) == 0)
-		run->skips =
-			repalloc_huge(run->skips, run->nskips * 2 * sizeof(SkippedRow));
-	skip = &run->skips[run->nskips++];
-	skip->xid = b->txns[b->txn_of[n]].xid;
-	skip->chunk = b->number_in_txn[n];
-	skip->row = b->slice.at_row;
-	skip->json = json;
-	skip->sqlstate = sqlstate_of(e);
-	skip->message = pstrdup(e->message);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-forget_skips(Run *run)
-{
-	for (int i = 0; i < run->nskips; i++)
-	{
-		if (run->skips[i].json)
-			pfree(run->skips[i].json);
-		pfree(run->skips[i].sqlstate);
-		pfree(run->skips[i].message);
-	}
-	run->nskips = 0;
-}
-
 static void
 note_failure(Run *run, const ErrorData *e)
 {
@@ -1803,120 +1378,6 @@ note_failure(Run *run, const ErrorData *e)
 	MemoryContextSwitchTo(old);
 }
 
-/* Has a view failed in this batch because the state memory is full? */
-static bool
-memory_was_exhausted(void)
-{
-	ListCell *lc;
-
-	foreach(lc, failures)
-		if (((Failure *) lfirst(lc))->error->sqlerrcode ==
-			ERRCODE_OUT_OF_MEMORY)
-			return true;
-	return false;
-}
-
-/*
- * A step has failed: the view leaves the batch.
- */
-static void
-drop_run(Batch *b, Run *run, Step step, ErrorData *e)
-{
-	WeirFlow *flow = run->flow;
-	bool event = step == STEP_SLICE && !is_transient(e);
-
-	b->runs = list_delete_ptr(list_copy(b->runs), run);
-	if (is_transient(e) &&
-		!(flow->too_large && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY))
-	{
-		ereport(retry_level(run->tries),
-				(errcode(e->sqlerrcode),
-				 errmsg_internal("batch of view %u failed: %s", run->view,
-								 e->message)));
-		weir_flow_discard(flow);
-		put_out(run, retry_time(&run->tries));
-		return;
-	}
-	if (e->sqlerrcode == ERRCODE_OUT_OF_MEMORY && memory_was_exhausted())
-	{
-		/* one of them is enough: it gives up its memory */
-		weir_flow_discard(flow);
-		put_out(run, retry_time(&run->tries));
-		return;
-	}
-	if (event && run->careful == WEIR_NO_NUMBER)
-	{
-		/* which event is it? */
-		weir_flow_discard(flow);
-		run->careful = b->txns[b->ntxns - 1].number;
-		put_out(run, 0);
-		return;
-	}
-	if (event && flow->options->on_error == WEIR_ON_ERROR_SKIP)
-	{
-		remember_skip(b, run, e);
-		weir_flow_discard(flow);
-		put_out(run, 0);
-		return;
-	}
-	if (event)
-	{
-		char *json = event_json(b, run);
-
-		weir_flow_discard(flow);
-		weir_flow_add_error(flow, json, sqlstate_of(e), e->message);
-	}
-	else
-		weir_flow_discard(flow);
-	leave_cohort(run);
-	note_failure(run, e);
-}
-
-/* One step of all views still in the batch. */
-static void
-step_runs(Batch *b, Step step)
-{
-	ListCell *lc;
-	List *todo = b->runs;
-
-	foreach(lc, todo)
-	{
-		Run *run = lfirst(lc);
-		ErrorData *e;
-
-		e = try_step(b, run, step);
-		if (e != NULL)
-			drop_run(b, run, step, e);
-	}
-}
-
-/* The views of the cohort that go through the batch are through. */
-static void
-note_visible(Batch *b, Run *run, TimestampTz now, int64 busy_us)
-{
-	WeirViewShared *v = run->flow->v;
-
-	for (int i = 0; i < b->ntxns; i++)
-	{
-		int64 us = now - b->published[i];
-
-		if (b->published[i] == 0)
-			continue;
-		us = us < 2 ? 0 : pg_leftmost_one_pos64(us);
-		pg_atomic_fetch_add_u32(
-			&v->visible_hist[Min(us, lengthof(v->visible_hist) - 1)], 1);
-	}
-	pg_atomic_write_u64(&v->batch_us, busy_us);
-	pg_atomic_write_u64(&v->build_done,
-						pg_atomic_read_u64(&v->build_done) + b->nbytes);
-	run->log_bytes += b->nbytes;
-	run->tries = 0;
-	if (run->nskips > 0)
-		forget_skips(run);
-	if (run->careful != WEIR_NO_NUMBER && run->flow->position >= run->careful)
-		run->careful = WEIR_NO_NUMBER;
-}
-
 /* Idleness counts from events and heartbeats, not from its own records. */
 static void
 note_commit(Stream *s, TimestampTz watermark, TimestampTz now, bool events)
@@ -1926,43 +1387,6 @@ note_commit(Stream *s, TimestampTz watermark, TimestampTz now, bool events)
 		return;
 	s->commit_at = now;
 	s->commit_watermark = watermark;
-}
-
-/* Fold and publish the transactions taken. */
-static void
-fold_batch(Batch *b)
-{
-	Cohort *c = b->cohort;
-	TimestampTz start = weir_now();
-	TimestampTz now;
-	ListCell *lc;
-
-	PushActiveSnapshot(GetLatestSnapshot());
-	b->snapshot = GetActiveSnapshot();
-	b->runs = list_copy(c->runs);
-	step_runs(b, STEP_BEGIN);
-	prepare_decoders(b);
-	while (b->runs != NIL && next_slice(b))
-	{
-		CHECK_FOR_INTERRUPTS();
-		step_runs(b, STEP_SLICE);
-	}
-	if (b->runs == NIL)
-	{
-		PopActiveSnapshot();
-		return;
-	}
-	weir_debug_point("batch-folded");
-	step_runs(b, STEP_PUBLISH);
-	PopActiveSnapshot();
-
-	/* these are where the reader is; the others have left */
-	c->position = b->txns[b->ntxns - 1].number;
-	c->watermark = b->watermark;
-	now = weir_now();
-	foreach(lc, b->runs)
-		note_visible(b, lfirst(lc), now, now - start);
-	note_commit(find_stream(c->stream), c->watermark, now, b->nrows > 0);
 }
 
 /*
@@ -2043,6 +1467,75 @@ has_stale_run(const Cohort *c)
 	return false;
 }
 
+/* What became of the views in a batch. */
+static void
+follow_verdicts(Cohort *c, const WeirBatchResult *result)
+{
+	List *members = list_copy(c->runs);
+	ListCell *lc;
+
+	foreach(lc, members)
+	{
+		Run *run = lfirst(lc);
+		const ErrorData *e = run->member.error;
+
+		switch (run->member.verdict)
+		{
+			case WEIR_BATCH_OK:
+				run->log_bytes += result->nbytes;
+				run->tries = 0;
+				break;
+			case WEIR_BATCH_LATER:
+				ereport(retry_level(run->tries),
+						(errcode(e->sqlerrcode),
+						 errmsg_internal("batch of view %u failed: %s",
+										 run->view, e->message)));
+				put_out(run, retry_time(&run->tries));
+				break;
+			case WEIR_BATCH_AGAIN:
+				put_out(run, 0);
+				break;
+			case WEIR_BATCH_FAILED:
+				leave_cohort(run);
+				note_failure(run, e);
+				break;
+		}
+	}
+	list_free(members);
+}
+
+/* Bring the next transactions through the cohort.  False: there are none. */
+static bool
+consume(Cohort *c, Relation rel, WeirNumber limit)
+{
+	List *members = NIL;
+	WeirBatchResult result;
+	WeirTxn next;
+	ListCell *lc;
+
+	foreach(lc, c->runs)
+	{
+		Run *run = lfirst(lc);
+
+		run->member.flow = run->flow;
+		members = lappend(members, &run->member);
+	}
+	if (!weir_batch_run(rel, c->reader, limit, c->watermark, members, &result))
+		return false;
+	follow_verdicts(c, &result);
+
+	/* those who are left are where the reader is */
+	c->position = result.position;
+	c->watermark = result.watermark;
+	if (c->runs == NIL)
+		return true;
+	note_commit(find_stream(c->stream), c->watermark, weir_now(),
+				result.nrows > 0);
+	if (result.at_head || !weir_log_reader_peek(c->reader, &next, NULL))
+		reached_end(c);
+	return true;
+}
+
 /*
  * The next transactions of the cohort; true if there were any.  The cohort may
  * have lost runs afterwards, never its place.
@@ -2050,43 +1543,27 @@ has_stale_run(const Cohort *c)
 static bool
 do_batch(Cohort *c)
 {
-	Batch *b;
 	Cohort *leader = leader_of(c->stream);
 	bool leads =
 		leader == NULL || leader == c || leader->position < c->position;
 	WeirNumber limit = leads ? PG_UINT64_MAX : leader->position;
 	WeirNumber reached;
+	Relation rel;
 	bool any;
 
 	start_transaction();
-	b = palloc0(sizeof(Batch));
-	b->cohort = c;
-	b->cxt = CurrentMemoryContext;
-	b->slice_cxt =
-		AllocSetContextCreate(b->cxt, "weir slice", ALLOCSET_DEFAULT_SIZES);
-	b->watermark = c->watermark;
-	b->rel = open_stream(c->stream);
+	rel = open_stream(c->stream);
 	report_activity(c);
 	if (has_stale_run(c))
 	{
 		/* what has changed since counts for what was committed after it */
-		relation_close(b->rel, NoLock);
+		relation_close(rel, NoLock);
 		commit_transaction();
 		return true;
 	}
-	(void) weir_log_reader_poll(c->reader, b->rel);
-	take_transactions(b, limit);
-	any = b->ntxns > 0;
-	if (any)
-	{
-		bool last_is_new = b->published[b->ntxns - 1] != 0;
-		WeirTxn next;
-
-		fold_batch(b);
-		if (last_is_new || !weir_log_reader_peek(c->reader, &next, NULL))
-			reached_end(c);
-	}
-	else
+	(void) weir_log_reader_poll(c->reader, rel);
+	any = consume(c, rel, limit);
+	if (!any)
 	{
 		reached = weir_log_reader_done_before(c->reader) - 1;
 		if (!leads || c->position < committed_number(c->stream))
@@ -2094,7 +1571,7 @@ do_batch(Cohort *c)
 		if (c->position >= Min(committed_number(c->stream), limit))
 			reached_end(c);
 	}
-	relation_close(b->rel, NoLock);
+	relation_close(rel, NoLock);
 	commit_transaction();
 	return any;
 }
@@ -2446,9 +1923,9 @@ replan(Run *run)
 		start_transaction();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		relation_close(open_stream(run->stream), NoLock);
-		in_user_code = true;
+		weir_secure_user_code(true);
 		weir_flow_replan(run->flow);
-		in_user_code = false;
+		weir_secure_user_code(false);
 		PopActiveSnapshot();
 		commit_transaction();
 		run->plan_tries = 0;
@@ -2458,13 +1935,14 @@ replan(Run *run)
 	{
 		ErrorData *e;
 
-		in_user_code = false;
+		weir_secure_user_code(false);
 		MemoryContextSwitchTo(cxt);
 		e = CopyErrorData();
 		FlushErrorState();
 		AbortCurrentTransaction();
 		MemoryContextSwitchTo(worker_cxt);
-		if (is_transient(e) || e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+		if (weir_batch_is_transient(e) ||
+			e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
 		{
 			run->next_plan = retry_time(&run->plan_tries);
 			if (run->cohort != NULL && list_length(run->cohort->runs) == 1)

@@ -1,0 +1,78 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *	  Some transactions of a stream on their way through the views that stand
+ *	  at the same position.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_BATCH_H
+#define WEIR_BATCH_H
+
+#include "pg_weir.h"
+
+#include "flow.h"
+#include "log.h"
+#include "nodes/pg_list.h"
+
+/* An event that on_error = skip leaves out. */
+typedef struct WeirSkippedRow
+{
+	FullTransactionId xid; /* of the transaction */
+	int chunk;			   /* in the transaction's order */
+	int row;
+	char *json; /* or NULL; this and the following palloc'd */
+	char *sqlstate;
+	char *message;
+} WeirSkippedRow;
+
+typedef enum WeirBatchVerdict
+{
+	WEIR_BATCH_OK,
+	WEIR_BATCH_LATER, /* a lock, memory, a cancel: nobody's fault */
+	WEIR_BATCH_AGAIN, /* at once, alone, from the same position */
+	WEIR_BATCH_FAILED /* the view stops here */
+} WeirBatchVerdict;
+
+/* A view that goes through batches; zeroed before the first. */
+typedef struct WeirBatchMember
+{
+	WeirFlow *flow;
+	WeirNumber careful; /* up to here one transaction at a time, row by row */
+	WeirSkippedRow *skips; /* of the transaction at hand */
+	int nskips;
+
+	/* set by a batch */
+	WeirBatchVerdict verdict;
+	ErrorData *error; /* unless OK; good until the transaction ends */
+} WeirBatchMember;
+
+/* Where the members with verdict OK stand now. */
+typedef struct WeirBatchResult
+{
+	WeirPosition position;
+	TimestampTz watermark;
+	uint64 nrows;
+	uint64 nbytes; /* of log */
+	bool at_head;  /* the last transaction came by the ring */
+} WeirBatchResult;
+
+/*
+ * Take the reader's next transactions with number <= limit and bring them
+ * through the members.  watermark: W before them.  False: there are none.
+ * Raises what is not a member's: then some members may have published, and the
+ * reader has given what nobody has consumed.
+ */
+extern bool weir_batch_run(Relation rel, WeirLogReader *reader,
+						   WeirNumber limit, TimestampTz watermark,
+						   List *members, WeirBatchResult *result);
+
+extern void weir_batch_forget_skips(WeirBatchMember *m);
+
+/*
+ * Does the error say nothing about the events: is the same batch likely to go
+ * through another time?
+ */
+extern bool weir_batch_is_transient(const ErrorData *e);
+
+#endif /* WEIR_BATCH_H */
