@@ -34,9 +34,8 @@
  * next begin when anything it depends on has changed: the view, its stream,
  * plain views, functions, types, roles' rights.  Rights are checked each time.
  *
- * Ownership: v->worker_pid is set by the process that has the flow open, under
- * directory_lock.  A pid that is not in workers[] any more is dead (it leaves
- * after its transaction has been aborted), and is replaced.
+ * Ownership: weir_shmem_view_claim.  A worker leaves workers[] after its
+ * transaction has been aborted; from then on its views can be claimed.
  *
  *-------------------------------------------------------------------------
  */
@@ -388,42 +387,20 @@ make_plan(WeirFlow *flow)
 
 /* ---------- open and close ---------- */
 
-static bool
-worker_is_alive(int pid)
-{
-	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
-		if (weir_shared->workers[i].in_use &&
-			weir_shared->workers[i].pid == pid)
-			return true;
-	return false;
-}
-
 static void
-claim(WeirViewShared *v)
+claim(WeirFlow *flow)
 {
-	int pid;
+	int pid = weir_shmem_view_claim(flow->v, flow->view, flow->generation);
 
-	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
-	pid = v->worker_pid;
-	if (pid != 0 && pid != MyProcPid && worker_is_alive(pid))
-	{
-		LWLockRelease(&weir_shared->directory_lock);
+	if (pid > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("continuous view \"%s\" is still run by process %d",
-						get_rel_name(v->view), pid)));
-	}
-	v->worker_pid = MyProcPid;
-	LWLockRelease(&weir_shared->directory_lock);
-}
-
-static void
-unclaim(WeirViewShared *v)
-{
-	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
-	if (v->worker_pid == MyProcPid)
-		v->worker_pid = 0;
-	LWLockRelease(&weir_shared->directory_lock);
+						get_rel_name(flow->view), pid)));
+	if (pid < 0)
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("continuous view \"%s\" is being cleaned up",
+							   get_rel_name(flow->view))));
 }
 
 static uint32
@@ -515,7 +492,7 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("too many continuous views on this server"),
 				 errdetail("At most %d can run at a time.", WEIR_MAX_VIEWS)));
-	claim(flow->v);
+	claim(flow);
 	dlist_push_tail(&open_flows, &p->node);
 
 	/* an own transaction may have written the row: take the latest */
@@ -597,7 +574,7 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 			/* half a load must never be taken for a state */
 			if (!flow->v->state_valid)
 				weir_state_discard(flow->v);
-			unclaim(flow->v);
+			weir_shmem_view_unclaim(flow->v);
 		}
 		MemoryContextDelete(cxt);
 		PG_RE_THROW();
@@ -613,7 +590,7 @@ weir_flow_close(WeirFlow *flow)
 {
 	dlist_delete(&flow->priv->node);
 	weir_state_detach(flow->state);
-	unclaim(flow->v);
+	weir_shmem_view_unclaim(flow->v);
 	MemoryContextDelete(flow->cxt);
 }
 

@@ -352,8 +352,49 @@ weir_shmem_view_free(WeirViewShared *v)
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	v->in_use = false;
 	v->answering = false;
+	v->worker_pid = 0;
 	LWLockRelease(&weir_shared->directory_lock);
 	ConditionVariableBroadcast(&v->progress_cv);
+}
+
+static bool
+worker_is_alive(int pid)
+{
+	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+		if (weir_shared->workers[i].in_use &&
+			weir_shared->workers[i].pid == pid)
+			return true;
+	return false;
+}
+
+/* A pid that is not in workers[] is dead: it leaves when its work is over. */
+int
+weir_shmem_view_claim(WeirViewShared *v, Oid view, int64 generation)
+{
+	int pid = -1;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	if (v->in_use && v->db == MyDatabaseId && v->view == view &&
+		v->generation == generation)
+	{
+		pid = v->worker_pid;
+		if (pid == MyProcPid || !worker_is_alive(pid))
+		{
+			v->worker_pid = MyProcPid;
+			pid = 0;
+		}
+	}
+	LWLockRelease(&weir_shared->directory_lock);
+	return pid;
+}
+
+void
+weir_shmem_view_unclaim(WeirViewShared *v)
+{
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	if (v->worker_pid == MyProcPid)
+		v->worker_pid = 0;
+	LWLockRelease(&weir_shared->directory_lock);
 }
 
 WeirDatabaseShared *

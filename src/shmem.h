@@ -160,7 +160,7 @@ typedef struct WeirViewShared
 	pg_atomic_uint64 build_done; /* bytes of log consumed by the build */
 	pg_atomic_uint64 build_total;
 	pg_atomic_uint32 visible_hist[32]; /* log2 us buckets, commit to visible */
-	int worker_pid;
+	int worker_pid;	 /* who writes to this entry; 0: nobody; directory_lock */
 	char error[256]; /* status FAILED: message; guard: publish_lock */
 } WeirViewShared;
 
@@ -262,6 +262,12 @@ extern WeirViewShared *weir_shmem_view_generation(Oid view, int64 generation);
 extern WeirViewShared *weir_shmem_view_make(Oid view, Oid stream,
 											int64 generation, bool answering);
 extern void weir_shmem_view_free(WeirViewShared *v); /* state already freed */
+/*
+ * Become the one process that writes to an entry.  Returns 0, or the pid of the
+ * living worker that does already, or -1: the entry is another's by now.
+ */
+extern int weir_shmem_view_claim(WeirViewShared *v, Oid view, int64 generation);
+extern void weir_shmem_view_unclaim(WeirViewShared *v);
 extern WeirDatabaseShared *weir_shmem_database(Oid db, bool make);
 
 /* Wake all workers of a database (and make them look at the wishes again when

@@ -385,8 +385,13 @@ set_failed(Run *run, const char *message)
 	run->failed_resumes = run->resumes;
 	leave_cohort(run);
 	if (v == NULL)
+	{
 		v = weir_shmem_view_make(run->view, run->stream, run->generation,
 								 run->answering);
+		if (v != NULL &&
+			weir_shmem_view_claim(v, run->view, run->generation) != 0)
+			v = NULL;
+	}
 	if (v != NULL)
 		weir_shmem_view_set_status(v, WEIR_VIEW_FAILED, message);
 }
@@ -790,19 +795,27 @@ close_run(Run *run)
 	run->flow = NULL;
 }
 
+/* Free an entry that is ours, or whose worker is dead; others free theirs. */
+static void
+discard_entry(WeirViewShared *v, Oid view, int64 generation)
+{
+	if (weir_shmem_view_claim(v, view, generation) != 0)
+		return;
+	weir_shmem_view_set_status(v, WEIR_VIEW_STOPPED, NULL);
+	weir_state_discard(v);
+	weir_shmem_view_free(v);
+}
+
 /* The view is gone, or this generation of it: so is what memory has of it. */
 static void
 discard_run(Run *run)
 {
 	WeirViewShared *v = weir_shmem_view_generation(run->view, run->generation);
 
-	close_run(run);
+	/* before it is closed: then another worker might take it for good */
 	if (v != NULL)
-	{
-		weir_shmem_view_set_status(v, WEIR_VIEW_STOPPED, NULL);
-		weir_state_discard(v);
-		weir_shmem_view_free(v);
-	}
+		discard_entry(v, run->view, run->generation);
+	close_run(run);
 }
 
 static void
@@ -1214,21 +1227,42 @@ read_wishes(List **elsewhere, uint32 looks)
 	}
 }
 
-/* Entries of views that are gone, left by a worker that died. */
+static bool
+has_run_of(Oid view)
+{
+	ListCell *lc;
+
+	foreach(lc, runs)
+		if (((Run *) lfirst(lc))->view == view)
+			return true;
+	return false;
+}
+
+/*
+ * Entries that a worker left when it died: of generations of our views that are
+ * over; worker 0 looks after the views that are gone.  What looks so may be
+ * another's that has heard of a wish before us, or not yet: he is alive.
+ */
 static void
 free_orphans(List *elsewhere)
 {
 	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
 	{
 		WeirViewShared *v = &weir_shared->views[i];
+		bool found;
+		Oid view;
+		int64 generation;
 
-		if (!v->in_use || v->db != MyDatabaseId || v->worker_pid == MyProcPid ||
-			find_run(v->view, v->generation) != NULL ||
-			list_member_oid(elsewhere, v->view))
+		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+		found = v->in_use && v->db == MyDatabaseId;
+		view = v->view;
+		generation = v->generation;
+		LWLockRelease(&weir_shared->directory_lock);
+		if (!found || find_run(view, generation) != NULL ||
+			list_member_oid(elsewhere, view) ||
+			(my_index != 0 && !has_run_of(view)))
 			continue;
-		weir_shmem_view_set_status(v, WEIR_VIEW_STOPPED, NULL);
-		weir_state_discard(v);
-		weir_shmem_view_free(v);
+		discard_entry(v, view, generation);
 	}
 }
 
@@ -1353,8 +1387,7 @@ sync_wishes(void)
 	PG_END_TRY();
 
 	retire_runs(elsewhere);
-	if (my_index == 0)
-		free_orphans(elsewhere);
+	free_orphans(elsewhere);
 	foreach(lc, runs)
 		follow_wish(lfirst(lc));
 	free_empty_cohorts();
