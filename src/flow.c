@@ -1421,6 +1421,31 @@ weir_flow_record_failure(WeirFlow *flow, int64 resumes, const char *sqlstate,
 	return true;
 }
 
+void
+weir_flow_sweep(WeirFlow *flow)
+{
+	Relation view;
+	TransactionId oldest;
+
+	if (!weir_state_has_stamps(flow->state))
+		return;
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	if (ConditionalLockRelationOid(flow->view, AccessShareLock))
+	{
+		view = try_relation_open(flow->view, NoLock);
+		if (view != NULL)
+		{
+			oldest = flow->priv->checkpoint.row.answering
+						 ? GetOldestNonRemovableTransactionId(view)
+						 : ReadNextTransactionId();
+			relation_close(view, NoLock);
+			weir_state_sweep(flow->state, oldest);
+		}
+	}
+	CommitTransactionCommand();
+}
+
 /* The end of the window that a final row shows; false: it shows none. */
 static bool
 row_window_end(const WeirViewPlan *plan, TupleTableSlot *slot, int64 *end)

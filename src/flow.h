@@ -111,6 +111,10 @@ extern void weir_flow_add_error(WeirFlow *flow, const char *json,
  * changed; in a transaction with a snapshot. */
 extern void weir_flow_replan(WeirFlow *flow);
 
+/* Free memory of windows that are in the heap and that no snapshot needs any
+ * more; own transaction.  Checkpoints do so too, but may be long in coming. */
+extern void weir_flow_sweep(WeirFlow *flow);
+
 /* Delete final rows that option retention lets go; own transaction. */
 extern void weir_flow_expire(WeirFlow *flow);
 

@@ -1709,7 +1709,10 @@ weir_state_sweep(WeirState *s, TransactionId oldest)
 	uint32 out = 0;
 	PaneRef *refs;
 
-	/* the commit log is asked outside the lock */
+	/*
+	 * The commit log is asked outside the lock.  An aborted stamp means nothing
+	 * to readers, so it may go under their eyes; but not the commit log.
+	 */
 	for (uint32 i = 0; i < root->npanes; i++)
 	{
 		Pane *pane = pane_number(root, i);
@@ -1718,9 +1721,17 @@ weir_state_sweep(WeirState *s, TransactionId oldest)
 			continue;
 		if (!pane->committed &&
 			!TransactionIdIsCurrentTransactionId(pane->stamp) &&
-			!TransactionIdIsInProgress(pane->stamp) &&
-			TransactionIdDidCommit(pane->stamp))
+			!TransactionIdIsInProgress(pane->stamp))
+		{
+			if (!TransactionIdDidCommit(pane->stamp))
+			{
+				LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
+				pane->stamp = InvalidTransactionId;
+				LWLockRelease(&v->publish_lock);
+				continue;
+			}
 			pane->committed = true;
+		}
 		if (pane->committed)
 		{
 			hidden += pane->ngroups;
@@ -1758,6 +1769,14 @@ weir_state_sweep(WeirState *s, TransactionId oldest)
 	}
 	pg_atomic_write_u64(&v->shown_groups,
 						pg_atomic_read_u64(&v->groups) - hidden);
+}
+
+/* Panes are stamped up to some end, so the first tells. */
+bool
+weir_state_has_stamps(WeirState *s)
+{
+	return s->root->npanes > 0 &&
+		   TransactionIdIsValid(pane_number(s->root, 0)->stamp);
 }
 
 /* ---- walk ---- */

@@ -107,8 +107,11 @@ extern int64 weir_state_min_pane(WeirState *s);
  * publish_lock.  Replaces the stamp of an aborted attempt. */
 extern void weir_state_stamp(WeirState *s, int64 through, TransactionId xid);
 /* Free stamped panes whose xid committed and is older than every snapshot
- * (oldest: GetOldestNonRemovableTransactionId). */
+ * (oldest: GetOldestNonRemovableTransactionId); take off the stamps of aborted
+ * attempts.  To be called again while there are stamps: xids are reused. */
 extern void weir_state_sweep(WeirState *s, TransactionId oldest);
+/* Is there a pane for sweep to look at? */
+extern bool weir_state_has_stamps(WeirState *s);
 /* A pane is stamped and its xid committed: rows for it are late. */
 
 /*

@@ -86,6 +86,7 @@
 #define LOCK_TIMEOUT   "500ms" /* less than deadlock_timeout: we yield first */
 #define TICK		   USECS_PER_SEC
 
+#define SWEEP_EVERY USECS_PER_SEC
 #define CLOSE_EVERY (100 * INT64CONST(1000))
 #define OPEN_TRIES	3 /* if memory is short */
 #define FIRST_RETRY (10 * INT64CONST(1000))
@@ -126,6 +127,7 @@ typedef struct Run
 	TimestampTz next_checkpoint;
 	TimestampTz last_checkpoint;
 	TimestampTz next_expire;
+	TimestampTz next_sweep;
 	uint64 log_bytes; /* consumed since the last checkpoint */
 	uint32 asked;	  /* run_checkpoints: the requests it serves */
 
@@ -1017,6 +1019,28 @@ expire_rows(Run *run, TimestampTz now)
 		}
 		else
 			abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+}
+
+/*
+ * What a checkpoint could not free for somebody's snapshot, when the view has
+ * nothing more to checkpoint: it is idle, paused or has failed.
+ */
+static void
+sweep_run(Run *run, TimestampTz now)
+{
+	if (now < run->next_sweep)
+		return;
+	run->next_sweep = now + SWEEP_EVERY;
+	PG_TRY();
+	{
+		weir_flow_sweep(run->flow);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker_cxt);
@@ -2049,7 +2073,10 @@ run_checkpoints(TimestampTz now)
 	{
 		Run *run = lfirst(lc);
 
-		if (run->flow == NULL || run->failed)
+		if (run->flow == NULL)
+			continue;
+		sweep_run(run, now);
+		if (run->failed)
 			continue;
 		follow_options(run, now);
 		if (run->failed || !checkpoint_is_due(run, now))
@@ -2116,6 +2143,8 @@ idle_time(TimestampTz now)
 	{
 		Run *run = lfirst(lc);
 
+		if (run->flow != NULL && weir_state_has_stamps(run->flow->state))
+			next = Min(next, Max(run->next_sweep, now));
 		if (run->failed)
 			continue;
 		if (run->next_try != 0)
