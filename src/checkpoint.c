@@ -427,9 +427,12 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	PopActiveSnapshot();
 	weir_debug_point("checkpoint-commit");
 	CommitTransactionCommand();
-	weir_debug_point("checkpoint-committed");
 
-	/* strings of row are the caller's or constants, as in c->row */
+	/*
+	 * What is durable is known to be so before anything may raise, or the next
+	 * checkpoint would have the same seq.  The strings of row are the caller's
+	 * or constants, as in c->row.
+	 */
 	c->row = row;
 	c->tid = tid;
 	c->blob_bytes = blob_bytes;
@@ -439,6 +442,7 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	pg_atomic_write_u64(&c->v->checkpoint_us, row.checkpoint_us);
 	pg_atomic_write_u64(&c->v->checkpoint_bytes, row.checkpoint_bytes);
 	c->v->checkpoint_at = row.checkpoint_at;
+	weir_debug_point("checkpoint-committed");
 	if (n > 0)
 		weir_state_sweep(
 			c->state, row.answering ? GetOldestNonRemovableTransactionId(NULL)

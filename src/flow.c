@@ -1331,6 +1331,18 @@ weir_flow_set_built(WeirFlow *flow)
 	flow->priv->dirty = true;
 }
 
+/* What a checkpoint that is durable has taken over. */
+static void
+checkpoint_is_through(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+
+	flow->closed_before = p->checkpoint.row.closed_before;
+	free_errors(p->errors);
+	p->errors = NIL;
+	p->dirty = false;
+}
+
 /*
  * The row kept in checkpoint.row is always the durable one: only when the
  * checkpoint is through does it take what memory has.
@@ -1358,20 +1370,19 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 	}
 	PG_CATCH();
 	{
-		c->row = durable;
+		/* what has committed stays so */
+		if (c->row.checkpoint_seq == durable.checkpoint_seq)
+			c->row = durable;
+		else
+			checkpoint_is_through(flow);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (!done)
-	{
+	if (done)
+		checkpoint_is_through(flow);
+	else
 		c->row = durable;
-		return false;
-	}
-	flow->closed_before = c->row.closed_before;
-	free_errors(p->errors);
-	p->errors = NIL;
-	p->dirty = false;
-	return true;
+	return done;
 }
 
 bool

@@ -89,6 +89,7 @@
 #define SWEEP_EVERY USECS_PER_SEC
 #define CLOSE_EVERY (100 * INT64CONST(1000))
 #define OPEN_TRIES	3 /* if memory is short */
+#define LAST_TRIES	20
 #define FIRST_RETRY (10 * INT64CONST(1000))
 #define LAST_RETRY	(5 * USECS_PER_SEC)
 
@@ -458,6 +459,50 @@ fail_run(Run *run, const ErrorData *e)
 		give_up_memory(run);
 }
 
+/*
+ * In a PG_CATCH block outside of subtransactions: the error, to be freed, and no
+ * transaction any more.
+ */
+static ErrorData *
+take_error(void)
+{
+	ErrorData *e;
+
+	weir_secure_user_code(false);
+	MemoryContextSwitchTo(worker_cxt);
+	e = CopyErrorData();
+	FlushErrorState();
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(worker_cxt);
+	return e;
+}
+
+/* Has it been dropped, and we have not heard of it yet? */
+static bool
+view_is_gone(Run *run)
+{
+	bool gone;
+
+	start_transaction();
+	gone = get_rel_name(run->view) == NULL;
+	commit_transaction();
+	must_sync = must_sync || gone;
+	return gone;
+}
+
+/*
+ * What an error outside of batches means for a view: true, try again later;
+ * false, it has failed.
+ */
+static bool
+survives(Run *run, const ErrorData *e)
+{
+	if (weir_batch_is_transient(e) || view_is_gone(run))
+		return true;
+	fail_run(run, e);
+	return false;
+}
+
 
 /* ---------- cohorts ---------- */
 
@@ -721,7 +766,6 @@ has_no_memory(Run *run)
 static void
 open_run(Run *run)
 {
-	MemoryContext cxt = CurrentMemoryContext;
 	const WeirPositionRow *row;
 
 	PG_TRY();
@@ -731,31 +775,18 @@ open_run(Run *run)
 	}
 	PG_CATCH();
 	{
-		ErrorData *e;
-		bool gone;
-
-		weir_secure_user_code(false);
-		MemoryContextSwitchTo(cxt);
-		e = CopyErrorData();
-		FlushErrorState();
 		/* a flow made in the transaction has closed itself */
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(worker_cxt);
-		start_transaction();
-		gone = get_rel_name(run->view) == NULL;
-		commit_transaction();
+		ErrorData *e = take_error();
+
 		/* a state that does not fit would take all memory at each try */
-		if (gone || (weir_batch_is_transient(e) &&
-					 (e->sqlerrcode != ERRCODE_OUT_OF_MEMORY ||
-					  run->tries < OPEN_TRIES)))
+		if (e->sqlerrcode == ERRCODE_OUT_OF_MEMORY && run->tries >= OPEN_TRIES)
+			fail_run(run, e);
+		else if (survives(run, e))
 		{
 			ereport(DEBUG1, (errmsg_internal("view %u not opened: %s",
 											 run->view, e->message)));
 			run->next_try = retry_time(&run->tries);
-			must_sync = must_sync || gone;
 		}
-		else
-			fail_run(run, e);
 		FreeErrorData(e);
 		return;
 	}
@@ -854,7 +885,6 @@ static bool
 save_run(Run *run)
 {
 	WeirFlow *flow = run->flow;
-	MemoryContext cxt = CurrentMemoryContext;
 	volatile bool ok = true;
 
 	if (weir_flow_dirty(flow) ||
@@ -876,17 +906,10 @@ save_run(Run *run)
 		}
 		PG_CATCH();
 		{
-			ErrorData *e;
+			ErrorData *e = take_error();
 
-			weir_secure_user_code(false);
-			MemoryContextSwitchTo(cxt);
-			e = CopyErrorData();
-			FlushErrorState();
-			AbortCurrentTransaction();
-			MemoryContextSwitchTo(worker_cxt);
 			ok = false;
-			if (weir_batch_is_transient(e) ||
-				e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+			if (survives(run, e))
 			{
 				ereport(retry_level(run->tries),
 						(errcode(e->sqlerrcode),
@@ -895,8 +918,6 @@ save_run(Run *run)
 				run->next_try = retry_time(&run->tries);
 				run->next_checkpoint = run->next_try;
 			}
-			else
-				fail_run(run, e);
 			FreeErrorData(e);
 		}
 		PG_END_TRY();
@@ -1064,7 +1085,6 @@ answering_run(Oid view)
 static bool
 swap_flow(Run *run)
 {
-	MemoryContext cxt = CurrentMemoryContext;
 	volatile bool swapped = false;
 
 	PG_TRY();
@@ -1075,19 +1095,10 @@ swap_flow(Run *run)
 	}
 	PG_CATCH();
 	{
-		ErrorData *e;
+		ErrorData *e = take_error();
 
-		weir_secure_user_code(false);
-		MemoryContextSwitchTo(cxt);
-		e = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(worker_cxt);
-		if (weir_batch_is_transient(e) ||
-			e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+		if (survives(run, e))
 			run->next_try = retry_time(&run->tries);
-		else
-			fail_run(run, e);
 		FreeErrorData(e);
 	}
 	PG_END_TRY();
@@ -1973,8 +1984,6 @@ run_cohorts(TimestampTz now)
 static void
 replan(Run *run)
 {
-	MemoryContext cxt = CurrentMemoryContext;
-
 	PG_TRY();
 	{
 		start_transaction();
@@ -1990,16 +1999,9 @@ replan(Run *run)
 	}
 	PG_CATCH();
 	{
-		ErrorData *e;
+		ErrorData *e = take_error();
 
-		weir_secure_user_code(false);
-		MemoryContextSwitchTo(cxt);
-		e = CopyErrorData();
-		FlushErrorState();
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(worker_cxt);
-		if (weir_batch_is_transient(e) ||
-			e->sqlerrcode == ERRCODE_UNDEFINED_TABLE)
+		if (survives(run, e))
 		{
 			run->next_plan = retry_time(&run->plan_tries);
 			if (run->cohort != NULL && list_length(run->cohort->runs) == 1)
@@ -2007,8 +2009,6 @@ replan(Run *run)
 			else if (run->cohort != NULL)
 				put_out(run, run->next_plan);
 		}
-		else
-			fail_run(run, e);
 		FreeErrorData(e);
 	}
 	PG_END_TRY();
@@ -2228,28 +2228,47 @@ iterate(void)
 	pg_atomic_fetch_add_u64(&me->busy_us, weir_now() - start);
 }
 
-/* A last checkpoint, so that the next start need not replay. */
+/*
+ * So that the next start need not replay; what is in the way may be gone in a
+ * moment.
+ */
+static void
+last_checkpoint(Run *run)
+{
+	for (int i = 0; i < LAST_TRIES && run->flow != NULL && !run->failed; i++)
+	{
+		if (i > 0)
+			pg_usleep(FIRST_RETRY);
+		QueryCancelPending = false; /* it was not meant for this */
+		if (checkpoint_run(run))
+			return;
+	}
+	ereport(LOG, (errmsg("no last checkpoint of continuous view %u", run->view),
+				  errdetail("The next start replays the log from the one "
+							"before.")));
+}
+
+/* Write down what is in memory, and let go of it. */
 static void
 finish(void)
 {
 	List *todo = list_copy(runs);
 	ListCell *lc;
 
-	QueryCancelPending = false;
 	foreach(lc, todo)
 	{
 		Run *run = lfirst(lc);
 
 		if (run->flow == NULL)
 			continue;
-		if (!extension_gone)
+		if (extension_gone)
 		{
-			if (!run->failed)
-				(void) checkpoint_run(run);
-			close_run(run);
-		}
-		else
 			discard_run(run);
+			continue;
+		}
+		if (!run->failed)
+			last_checkpoint(run);
+		close_run(run);
 	}
 	free_empty_cohorts();
 }
