@@ -2,7 +2,7 @@
  *
  * aggregate.c
  *	  The aggregates of one group: start, advance by an input row, save as
- *	  bytes, load, finalise.
+ *	  bytes, load, merge, finalise.
  *
  * Relies on: nodeAgg.h's public structs.  The server's aggregate functions
  * find their context through an AggState, so a dummy one is passed to them in
@@ -11,8 +11,10 @@
  * AggStateIsShared, AggRegisterCallback).
  *
  * Guarantees: each transition function sees the same arguments in the same
- * order as in a batch query that reads the rows in log order; two states are
- * never combined.  No memory is left behind by a row.
+ * order as in a batch query that reads the rows in log order.  States are
+ * combined only by weir_aggs_merge, and there the functions of which the result
+ * goes by the order of rows see all rows in log order: their states are rows
+ * with numbers.  No memory is left behind by a row.
  *
  * What a deserialize function returns is fit for nothing but to be the second
  * argument of the combine function: numeric_deserialize of PostgreSQL 18, for
@@ -36,7 +38,8 @@
  *
  * A row is uint32 length (MAXALIGNed, the whole row), a bitmap of not-null
  * columns, padding, then the columns as in a heap tuple, with nothing out of
- * line.
+ * line.  Where states can be merged, uint64 stands before the columns: the
+ * number of the row along the log.
  *
  * XXX ROWS states are copied whole whenever their group is touched in a batch:
  * quadratic for groups with many rows that grow in many batches.
@@ -193,16 +196,19 @@ typedef struct Trans
 	bool init_null;
 	bool read_only; /* no final function may change the state */
 	bool serial_ok;
-	Oid combinefn_oid; /* SERIAL; invalid: needs none */
+	Oid combinefn_oid; /* invalid: not to be called */
 	FmgrInfo combinefn;
 	FunctionCallInfo combinefn_fcinfo;
-	Size live;		 /* offset in the live block */
-	Size fixed;		 /* offset in saved bytes, if fixed */
-	Size fixed_size; /* 0: variable */
+	bool combine_loaded; /* SERIAL: with none, to get one that can go on */
+	Size live;			 /* offset in the live block */
+	Size fixed;			 /* offset in saved bytes, if fixed */
+	Size fixed_size;	 /* 0: variable */
 
 	/* ROWS */
 	TupleDesc row_desc;
-	Size row_data; /* offset of the columns in a row */
+	Size row_data;	 /* offset of the columns in a row */
+	bool numbered;	 /* rows have their number, 8 bytes before the columns */
+	bool only_first; /* of the rows only the first counts */
 	bool is_distinct;
 	int nsort;
 	SortColumn *sort;
@@ -226,6 +232,7 @@ typedef struct Agg1
 struct WeirAggs
 {
 	MemoryContext cxt;
+	bool merged; /* states must be fit for weir_aggs_merge */
 	int naggs;
 	Agg1 *aggs;
 	int ntrans;
@@ -451,6 +458,55 @@ by_value_kernel(Oid function)
 	}
 }
 
+/*
+ * Can two states be merged as they are?  By the kernel, if the initial value
+ * of one of them does no harm, or by the combine function (only of an aggregate
+ * of the server, of which is known what it does).
+ */
+static bool
+is_mergeable(const Trans *t)
+{
+	switch (t->kernel)
+	{
+		case KERNEL_CALL:
+			return OidIsValid(t->combinefn_oid);
+		case KERNEL_COUNT:
+		case KERNEL_COUNT_ANY:
+		case KERNEL_SUM_INT4:
+		case KERNEL_SUM_INT2:
+			return t->init_null || DatumGetInt64(t->init) == 0;
+		case KERNEL_SUM_FLOAT8:
+			return t->init_null || DatumGetFloat8(t->init) == 0;
+		case KERNEL_MAX_INT8:
+		case KERNEL_MIN_INT8:
+		case KERNEL_MAX_INT4:
+		case KERNEL_MIN_INT4:
+		case KERNEL_MAX_INT2:
+		case KERNEL_MIN_INT2:
+		case KERNEL_MAX_FLOAT8:
+		case KERNEL_MIN_FLOAT8:
+		case KERNEL_BOOL_AND:
+		case KERNEL_BOOL_OR:
+			return true;
+		case KERNEL_PAIR_INT4:
+		case KERNEL_PAIR_INT2:
+		{
+			LivePair pair;
+
+			memcpy(&pair, ARR_DATA_PTR((ArrayType *) DatumGetPointer(t->init)),
+				   sizeof(pair));
+			return pair.count == 0 && pair.sum == 0;
+		}
+		case KERNEL_INT128_INT8:
+		case KERNEL_INT128_INT4:
+		case KERNEL_INT128_INT2:
+			return true;
+		case KERNEL_ROWS:
+			break;
+	}
+	return false;
+}
+
 static void
 choose_rep(WeirAggs *aggs, Trans *t)
 {
@@ -479,6 +535,10 @@ choose_rep(WeirAggs *aggs, Trans *t)
 	{
 		t->rep = REP_VALUE;
 		t->kernel = by_value_kernel(function);
+		/* then the first argument becomes the state, as of any strict one */
+		if (t->init_null &&
+			(t->kernel == KERNEL_COUNT || t->kernel == KERNEL_COUNT_ANY))
+			t->kernel = KERNEL_CALL;
 	}
 	else if ((function == F_INT4_AVG_ACCUM || function == F_INT2_AVG_ACCUM) &&
 			 is_pair(t))
@@ -489,6 +549,8 @@ choose_rep(WeirAggs *aggs, Trans *t)
 	}
 	else
 		t->rep = REP_REF;
+	if (aggs->merged && !is_mergeable(t))
+		t->rep = REP_ROWS;
 	if (t->rep == REP_ROWS)
 		t->kernel = KERNEL_ROWS;
 }
@@ -514,6 +576,11 @@ init_rows(WeirAggs *aggs, Trans *t)
 									exprCollation((Node *) tle->expr));
 	}
 	t->row_data = MAXALIGN(sizeof(uint32) + BITMAPLEN(t->nargs));
+	if (aggs->merged)
+	{
+		t->numbered = true;
+		t->row_data += sizeof(uint64);
+	}
 
 	/* ordered-set functions sort for themselves */
 	if (aggref->aggkind != AGGKIND_NORMAL)
@@ -528,6 +595,8 @@ init_rows(WeirAggs *aggs, Trans *t)
 		sort = aggref->aggorder;
 	t->is_distinct = ndistinct > 0;
 	t->nsort = list_length(sort);
+	t->only_first = t->numbered && t->nsort == 0 && t->strict &&
+					t->pertrans->transfn_oid == F_ANY_VALUE_TRANSFN;
 	t->sort = palloc0(Max(t->nsort, 1) * sizeof(SortColumn));
 	i = 0;
 	foreach(lc, sort)
@@ -550,6 +619,42 @@ init_rows(WeirAggs *aggs, Trans *t)
 				ndistinct == 1 ? aggref->inputcollid : c->ssup.ssup_collation;
 		}
 	}
+}
+
+/*
+ * May states be merged by the aggregate's combine function?  Not if the result
+ * goes by the order of rows: string_agg (array_agg has no serial form in here)
+ * and any_value, which the standard lets off, but which is steady all the same.
+ */
+static bool
+may_combine(const Trans *t, const Aggref *aggref, Form_pg_aggregate form)
+{
+	if (aggref->aggfnoid >= FirstUnpinnedObjectId ||
+		!OidIsValid(form->aggcombinefn) ||
+		(t->pertrans->aggtranstype == INTERNALOID && !t->serial_ok))
+		return false;
+	return form->aggtransfn != F_STRING_AGG_TRANSFN &&
+		   form->aggtransfn != F_BYTEA_STRING_AGG_TRANSFN &&
+		   form->aggtransfn != F_ANY_VALUE_TRANSFN;
+}
+
+static void
+init_combine(WeirAggs *aggs, Trans *t, Oid function, Oid owner)
+{
+	AggStatePerTrans p = t->pertrans;
+	Oid states[2] = {p->aggtranstype, p->aggtranstype};
+	Expr *expr;
+
+	t->combinefn_oid = function;
+	check_execute(function, owner, OBJECT_FUNCTION);
+	build_aggregate_transfn_expr(states, 2, 0, false, p->aggtranstype,
+								 p->aggCollation, function, InvalidOid, &expr,
+								 NULL);
+	fmgr_info(function, &t->combinefn);
+	fmgr_info_set_expr((Node *) expr, &t->combinefn);
+	t->combinefn_fcinfo = palloc0(SizeForFunctionCallInfo(2));
+	InitFunctionCallInfoData(*t->combinefn_fcinfo, &t->combinefn, 2,
+							 p->aggCollation, (fmNodePtr) aggs->state, NULL);
 }
 
 static void
@@ -632,24 +737,11 @@ init_trans(WeirAggs *aggs, Trans *t, const WeirAggSpec *spec, Aggref *aggref,
 								 InvalidOid, (fmNodePtr) aggs->state, NULL);
 
 		/* sum and avg have no squares */
-		if (p->deserialfn_oid != F_NUMERIC_AVG_DESERIALIZE &&
-			p->deserialfn_oid != F_INT8_AVG_DESERIALIZE)
-		{
-			Oid states[2] = {INTERNALOID, INTERNALOID};
-
-			t->combinefn_oid = form->aggcombinefn;
-			check_execute(t->combinefn_oid, owner, OBJECT_FUNCTION);
-			build_aggregate_transfn_expr(states, 2, 0, false, transtype,
-										 aggref->inputcollid, t->combinefn_oid,
-										 InvalidOid, &expr, NULL);
-			fmgr_info(t->combinefn_oid, &t->combinefn);
-			fmgr_info_set_expr((Node *) expr, &t->combinefn);
-			t->combinefn_fcinfo = palloc0(SizeForFunctionCallInfo(2));
-			InitFunctionCallInfoData(*t->combinefn_fcinfo, &t->combinefn, 2,
-									 p->aggCollation, (fmNodePtr) aggs->state,
-									 NULL);
-		}
+		t->combine_loaded = p->deserialfn_oid != F_NUMERIC_AVG_DESERIALIZE &&
+							p->deserialfn_oid != F_INT8_AVG_DESERIALIZE;
 	}
+	if (t->combine_loaded || (aggs->merged && may_combine(t, aggref, form)))
+		init_combine(aggs, t, form->aggcombinefn, owner);
 
 	choose_rep(aggs, t);
 	if (t->rep == REP_ROWS)
@@ -807,7 +899,7 @@ layout_offsets(WeirAggs *aggs)
 }
 
 WeirAggs *
-weir_aggs_create(List *specs, EState *estate)
+weir_aggs_create(List *specs, EState *estate, bool merged)
 {
 	MemoryContext cxt;
 	MemoryContext old;
@@ -820,6 +912,7 @@ weir_aggs_create(List *specs, EState *estate)
 	old = MemoryContextSwitchTo(cxt);
 	aggs = palloc0(sizeof(WeirAggs));
 	aggs->cxt = cxt;
+	aggs->merged = merged;
 	aggs->naggs = n;
 	aggs->aggs = palloc0(Max(n, 1) * sizeof(Agg1));
 	aggs->trans = palloc0(Max(n, 1) * sizeof(Trans));
@@ -963,7 +1056,12 @@ weir_aggs_layout(const WeirAggs *aggs)
 				rep = "serial";
 				break;
 			case REP_ROWS:
-				rep = t->is_distinct ? "distinct rows" : "rows";
+				if (t->numbered)
+					rep = t->is_distinct  ? "numbered distinct rows"
+						  : t->only_first ? "first numbered row"
+										  : "numbered rows";
+				else
+					rep = t->is_distinct ? "distinct rows" : "rows";
 				break;
 		}
 		appendStringInfo(&buf, ";%s:%s(", rep,
@@ -1136,9 +1234,24 @@ rows_room(LiveRows *rows, MemoryContext cxt, Size more)
 	rows->size = size;
 }
 
+static inline uint64
+row_number(const Trans *t, const char *row)
+{
+	uint64 number;
+
+	memcpy(&number, row + t->row_data - sizeof(number), sizeof(number));
+	return number;
+}
+
+static inline void
+set_row_number(const Trans *t, char *row, uint64 number)
+{
+	memcpy(row + t->row_data - sizeof(number), &number, sizeof(number));
+}
+
 static void
 rows_append(WeirAggs *aggs, Trans *t, LiveRows *rows, MemoryContext cxt,
-			TupleTableSlot *input)
+			TupleTableSlot *input, uint64 ordinal)
 {
 	Datum *values;
 	bool *isnull;
@@ -1153,6 +1266,12 @@ rows_append(WeirAggs *aggs, Trans *t, LiveRows *rows, MemoryContext cxt,
 		for (int i = 0; i < t->ncall; i++)
 			if (input->tts_isnull[t->attnos[i] - 1])
 				return;
+	if (t->only_first && rows->used > 0)
+	{
+		if (row_number(t, rows->data) <= ordinal)
+			return;
+		rows->used = 0;
+	}
 
 	old = MemoryContextSwitchTo(aggs->temp->ecxt_per_tuple_memory);
 	values = palloc(Max(t->nargs, 1) * sizeof(Datum));
@@ -1172,6 +1291,8 @@ rows_append(WeirAggs *aggs, Trans *t, LiveRows *rows, MemoryContext cxt,
 	row = rows->data + rows->used;
 	memset(row, 0, size);
 	*(uint32 *) row = size;
+	if (t->numbered)
+		set_row_number(t, row, ordinal);
 	if (t->nargs > 0)
 		heap_fill_tuple(t->row_desc, values, isnull, row + t->row_data, data,
 						&infomask, (bits8 *) row + sizeof(uint32));
@@ -1213,6 +1334,26 @@ row_deform(const Trans *t, const char *row, Datum *values, bool *isnull)
 	}
 }
 
+static uint32
+row_hash(const Trans *t, const char *row, Size size)
+{
+	Size head = t->numbered ? t->row_data - sizeof(uint64) : t->row_data;
+
+	return hash_combine(hash_bytes((const unsigned char *) row, head),
+						hash_bytes((const unsigned char *) row + t->row_data,
+								   size - t->row_data));
+}
+
+/* Equal but for their numbers?  (The size is in front.) */
+static bool
+row_same_image(const Trans *t, const char *a, const char *b, Size size)
+{
+	Size head = t->numbered ? t->row_data - sizeof(uint64) : t->row_data;
+
+	return memcmp(a, b, head) == 0 &&
+		   memcmp(a + t->row_data, b + t->row_data, size - t->row_data) == 0;
+}
+
 /*
  * DISTINCT: of rows with the same image only the first, in log order, can ever
  * be passed on.  Done when the rows have doubled, so it costs little a row.
@@ -1240,13 +1381,19 @@ rows_unique(const Trans *t, LiveRows *rows)
 		Size h;
 
 		size = row_size(t, row, rows->used - off);
-		h = hash_bytes((unsigned char *) row, size) & (nslots - 1);
+		h = row_hash(t, row, size) & (nslots - 1);
 		while (slots[h] != SIZE_MAX &&
-			   (*(uint32 *) (rows->data + slots[h]) != size ||
-				memcmp(rows->data + slots[h], row, size) != 0))
+			   !row_same_image(t, rows->data + slots[h], row, size))
 			h = (h + 1) & (nslots - 1);
 		if (slots[h] != SIZE_MAX)
+		{
+			char *kept = rows->data + slots[h];
+
+			/* after a merge one that lies behind may be the earlier one */
+			if (t->numbered && row_number(t, row) < row_number(t, kept))
+				set_row_number(t, kept, row_number(t, row));
 			continue;
+		}
 		slots[h] = out;
 		if (out != off)
 			memmove(rows->data + out, row, size);
@@ -1343,7 +1490,7 @@ bigint_out_of_range(void)
 
 void
 weir_aggs_advance(WeirAggs *aggs, void *live, MemoryContext cxt,
-				  TupleTableSlot *input)
+				  TupleTableSlot *input, uint64 ordinal)
 {
 	const Datum *values = input->tts_values;
 	const bool *isnull = input->tts_isnull;
@@ -1520,7 +1667,8 @@ weir_aggs_advance(WeirAggs *aggs, void *live, MemoryContext cxt,
 				break;
 #endif
 			case KERNEL_ROWS:
-				rows_append(aggs, t, LIVE(t, live, LiveRows), cxt, input);
+				rows_append(aggs, t, LIVE(t, live, LiveRows), cxt, input,
+							ordinal);
 				break;
 			case KERNEL_CALL:
 				for (int k = 0; k < t->ncall; k++)
@@ -1777,20 +1925,34 @@ cursor_ref(Cursor *c, const Trans *t)
 	return item;
 }
 
-/* In the memory of econtext, which becomes the aggregate context. */
+/* Kept rows where they lie. */
+static const char *
+cursor_rows(Cursor *c, Size *size, Size *unique)
+{
+	const char *item = cursor_next(c, size);
+	uint64 stored;
+
+	Ensure(*size >= sizeof(uint64), "kept rows of an aggregate are truncated");
+	memcpy(&stored, item, sizeof(stored));
+	*size -= sizeof(uint64);
+	Ensure(stored <= *size, "kept rows of an aggregate are truncated");
+	*unique = stored;
+	return item + sizeof(uint64);
+}
+
+/*
+ * In the current memory.  Unless it is of a kind that can go on as it is, it is
+ * fit to be combined only.
+ */
 static Datum
 deserialize(WeirAggs *aggs, Trans *t, const char *bytes, ExprContext *econtext)
 {
 	FunctionCallInfo fcinfo = t->pertrans->deserialfn_fcinfo;
-	MemoryContext temp = aggs->temp->ecxt_per_tuple_memory;
-	MemoryContext old;
 	Datum value;
 
 	aggs->state->curaggcontext = econtext;
 	aggs->state->curpertrans = t->pertrans;
 	aggs->state->curperagg = NULL;
-	old = MemoryContextSwitchTo(
-		OidIsValid(t->combinefn_oid) ? temp : econtext->ecxt_per_tuple_memory);
 	fcinfo->args[0].value = PointerGetDatum(bytes);
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = PointerGetDatum(NULL);
@@ -1800,21 +1962,73 @@ deserialize(WeirAggs *aggs, Trans *t, const char *bytes, ExprContext *econtext)
 	if (fcinfo->isnull)
 		elog(ERROR, "deserialization function %u returned null",
 			 t->pertrans->deserialfn_oid);
-	if (OidIsValid(t->combinefn_oid))
+	aggs->state->curpertrans = NULL;
+	return value;
+}
+
+/*
+ * Combine a non-null state into lv, which lives in the memory of econtext; the
+ * current memory is short-lived.
+ */
+static void
+combine(WeirAggs *aggs, Trans *t, LiveValue *lv, Datum state,
+		ExprContext *econtext)
+{
+	FunctionCallInfo fcinfo = t->combinefn_fcinfo;
+	MemoryContext cxt = econtext->ecxt_per_tuple_memory;
+	Datum value;
+
+	if (lv->isnull && t->combinefn.fn_strict)
 	{
-		fcinfo = t->combinefn_fcinfo;
-		fcinfo->args[0].value = (Datum) 0;
-		fcinfo->args[0].isnull = true;
-		fcinfo->args[1].value = value;
-		fcinfo->args[1].isnull = false;
-		fcinfo->isnull = false;
-		value = FunctionCallInvoke(fcinfo);
-		if (fcinfo->isnull)
+		if (lv->no_value)
+		{
+			MemoryContext old = MemoryContextSwitchTo(cxt);
+
+			lv->value = datumCopy(state, t->byval, t->len);
+			MemoryContextSwitchTo(old);
+			lv->isnull = false;
+			lv->no_value = false;
+		}
+		return;
+	}
+	aggs->state->curaggcontext = econtext;
+	aggs->state->curpertrans = t->pertrans;
+	aggs->state->curperagg = NULL;
+	fcinfo->args[0].value = lv->value;
+	fcinfo->args[0].isnull = lv->isnull;
+	fcinfo->args[1].value = state;
+	fcinfo->args[1].isnull = false;
+	fcinfo->isnull = false;
+	value = FunctionCallInvoke(fcinfo);
+	if (!t->byval && DatumGetPointer(value) != DatumGetPointer(lv->value))
+		value = keep_new_value(t, cxt, value, fcinfo->isnull, lv->value,
+							   lv->isnull);
+	lv->value = value;
+	lv->isnull = fcinfo->isnull;
+	lv->no_value = false;
+	aggs->state->curpertrans = NULL;
+}
+
+/* In the memory of econtext, which becomes the aggregate context. */
+static Datum
+load_serial(WeirAggs *aggs, Trans *t, const char *bytes, ExprContext *econtext)
+{
+	MemoryContext temp = aggs->temp->ecxt_per_tuple_memory;
+	MemoryContext old = MemoryContextSwitchTo(
+		t->combine_loaded ? temp : econtext->ecxt_per_tuple_memory);
+	Datum value = deserialize(aggs, t, bytes, econtext);
+
+	if (t->combine_loaded)
+	{
+		LiveValue none = {.isnull = true};
+
+		combine(aggs, t, &none, value, econtext);
+		if (none.isnull)
 			elog(ERROR, "combine function %u returned null", t->combinefn_oid);
+		value = none.value;
 		MemoryContextReset(temp);
 	}
 	MemoryContextSwitchTo(old);
-	aggs->state->curpertrans = NULL;
 	return value;
 }
 
@@ -1857,7 +2071,7 @@ weir_aggs_load(WeirAggs *aggs, void *live, MemoryContext cxt, const char *bytes,
 				{
 					aggs->advance->ecxt_per_tuple_memory = cxt;
 					lv->value =
-						deserialize(aggs, t, cursor_ref(&c, t), aggs->advance);
+						load_serial(aggs, t, cursor_ref(&c, t), aggs->advance);
 					if (unlikely(aggs->advance->ecxt_callbacks != NULL))
 						move_callbacks(aggs->advance, cxt);
 				}
@@ -1883,21 +2097,214 @@ weir_aggs_load(WeirAggs *aggs, void *live, MemoryContext cxt, const char *bytes,
 			{
 				LiveRows *rows = (LiveRows *) lv;
 				Size size;
-				const char *item = cursor_next(&c, &size);
-				uint64 unique;
+				Size unique;
+				const char *data = cursor_rows(&c, &size, &unique);
 
-				Ensure(size >= sizeof(uint64),
-					   "kept rows of an aggregate are truncated");
-				memcpy(&unique, item, sizeof(unique));
-				size -= sizeof(uint64);
-				Ensure(unique <= size,
-					   "kept rows of an aggregate are truncated");
 				if (size == 0)
 					break;
 				rows_room(rows, cxt, size + size / 8);
-				memcpy(rows->data, item + sizeof(uint64), size);
+				memcpy(rows->data, data, size);
 				rows->used = size;
 				rows->unique = unique;
+				break;
+			}
+		}
+	}
+}
+
+/* VALUE with a kernel of its own: as if v, not null, were combined. */
+static void
+merge_value(const Trans *t, LiveValue *lv, Datum v)
+{
+	if (lv->isnull)
+	{
+		/* of a strict function, it would be for good if there was a value */
+		if (lv->no_value)
+		{
+			lv->value = v;
+			lv->isnull = lv->no_value = false;
+		}
+		return;
+	}
+	switch (t->kernel)
+	{
+		case KERNEL_COUNT:
+		case KERNEL_COUNT_ANY:
+		case KERNEL_SUM_INT4:
+		case KERNEL_SUM_INT2:
+		{
+			int64 n;
+
+			if (unlikely(pg_add_s64_overflow(DatumGetInt64(lv->value),
+											 DatumGetInt64(v), &n)))
+				bigint_out_of_range();
+			lv->value = Int64GetDatum(n);
+			break;
+		}
+		case KERNEL_MAX_INT8:
+			if (DatumGetInt64(v) > DatumGetInt64(lv->value))
+				lv->value = v;
+			break;
+		case KERNEL_MIN_INT8:
+			if (DatumGetInt64(v) < DatumGetInt64(lv->value))
+				lv->value = v;
+			break;
+		case KERNEL_MAX_INT4:
+			if (DatumGetInt32(v) > DatumGetInt32(lv->value))
+				lv->value = v;
+			break;
+		case KERNEL_MIN_INT4:
+			if (DatumGetInt32(v) < DatumGetInt32(lv->value))
+				lv->value = v;
+			break;
+		case KERNEL_MAX_INT2:
+			if (DatumGetInt16(v) > DatumGetInt16(lv->value))
+				lv->value = v;
+			break;
+		case KERNEL_MIN_INT2:
+			if (DatumGetInt16(v) < DatumGetInt16(lv->value))
+				lv->value = v;
+			break;
+		case KERNEL_SUM_FLOAT8:
+			lv->value = Float8GetDatum(
+				float8_pl(DatumGetFloat8(lv->value), DatumGetFloat8(v)));
+			break;
+		case KERNEL_MAX_FLOAT8:
+			if (!float8_gt(DatumGetFloat8(lv->value), DatumGetFloat8(v)))
+				lv->value = v;
+			break;
+		case KERNEL_MIN_FLOAT8:
+			if (!float8_lt(DatumGetFloat8(lv->value), DatumGetFloat8(v)))
+				lv->value = v;
+			break;
+		case KERNEL_BOOL_AND:
+			if (!DatumGetBool(v))
+				lv->value = v;
+			break;
+		case KERNEL_BOOL_OR:
+			if (DatumGetBool(v))
+				lv->value = v;
+			break;
+		default:
+			Assert(false);
+	}
+}
+
+/* By the combine function; of other memory than cxt nothing stays in use. */
+static void
+merge_combine(WeirAggs *aggs, Trans *t, LiveValue *lv, MemoryContext cxt,
+			  const char *bytes, Datum state)
+{
+	MemoryContext temp = aggs->temp->ecxt_per_tuple_memory;
+	MemoryContext old = MemoryContextSwitchTo(temp);
+
+	aggs->advance->ecxt_per_tuple_memory = cxt;
+	if (t->rep == REP_SERIAL)
+		state = deserialize(aggs, t, bytes, aggs->advance);
+	combine(aggs, t, lv, state, aggs->advance);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(temp);
+	if (unlikely(aggs->advance->ecxt_callbacks != NULL))
+		move_callbacks(aggs->advance, cxt);
+}
+
+static void
+merge_rows(const Trans *t, LiveRows *rows, MemoryContext cxt, const char *data,
+		   Size size, Size unique)
+{
+	if (size == 0)
+		return;
+	if (t->only_first && rows->used > 0)
+	{
+		if (row_number(t, rows->data) < row_number(t, data))
+			return;
+		rows->used = 0;
+	}
+	rows_room(rows, cxt, size);
+	memcpy(rows->data + rows->used, data, size);
+	if (rows->used == 0)
+		rows->unique = unique;
+	rows->used += size;
+	if (t->is_distinct)
+		rows_unique(t, rows);
+}
+
+void
+weir_aggs_merge(WeirAggs *aggs, void *live, MemoryContext cxt,
+				const char *bytes, Size len)
+{
+	Cursor c;
+
+	Assert(aggs->merged);
+	cursor_start(aggs, &c, bytes, len);
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+		LiveValue *lv = LIVE(t, live, LiveValue);
+		const char *fixed = bytes + t->fixed;
+		bool isnull;
+		bool no_value;
+
+		cursor_bits(&c, i, &isnull, &no_value);
+		switch (t->rep)
+		{
+			case REP_VALUE:
+			{
+				uint64 v;
+
+				if (isnull)
+					break;
+				memcpy(&v, fixed, sizeof(v));
+				if (t->kernel == KERNEL_CALL)
+					merge_combine(aggs, t, lv, cxt, NULL, (Datum) v);
+				else
+					merge_value(t, lv, (Datum) v);
+				break;
+			}
+			case REP_REF:
+			case REP_SERIAL:
+			{
+				const char *item;
+
+				if (isnull)
+					break;
+				item = cursor_ref(&c, t);
+				merge_combine(aggs, t, lv, cxt, item, PointerGetDatum(item));
+				break;
+			}
+			case REP_PAIR:
+			{
+				LivePair *pair = (LivePair *) lv;
+				LivePair other;
+
+				memcpy(&other, fixed, sizeof(other));
+				pair->count += other.count;
+				pair->sum += other.sum;
+				break;
+			}
+			case REP_INT128:
+#ifdef HAVE_INT128
+			{
+				LiveInt128 *l = (LiveInt128 *) lv;
+				Int128State other;
+
+				if (isnull)
+					break;
+				memcpy(&other, fixed, INT128_SIZE);
+				l->isnull = false;
+				l->s.n += other.n;
+				l->s.sum_x += other.sum_x;
+				l->s.sum_x2 += other.sum_x2;
+			}
+#endif
+			break;
+			case REP_ROWS:
+			{
+				Size size;
+				Size unique;
+				const char *data = cursor_rows(&c, &size, &unique);
+
+				merge_rows(t, (LiveRows *) lv, cxt, data, size, unique);
 				break;
 			}
 		}
@@ -1923,7 +2330,7 @@ typedef struct SortRow
 {
 	Datum *values;
 	bool *isnull;
-	uint64 number; /* in log order */
+	uint64 number; /* along the log */
 } SortRow;
 
 static int
@@ -1980,6 +2387,25 @@ fold_row(WeirAggs *aggs, Trans *t, LiveValue *lv, const Datum *values,
 	call_transition(aggs, t, lv, aggs->final);
 }
 
+/* Are the rows in log order as they lie?  Merged ones need not be. */
+static bool
+rows_in_order(const Trans *t, const char *data, Size size)
+{
+	uint64 last = 0;
+
+	if (!t->numbered)
+		return true;
+	for (Size off = 0; off < size; off += row_size(t, data + off, size - off))
+	{
+		uint64 number = row_number(t, data + off);
+
+		if (number < last)
+			return false;
+		last = number;
+	}
+	return true;
+}
+
 /* Run the aggregate over its kept rows. */
 static void
 fold_rows(WeirAggs *aggs, Trans *t, LiveValue *lv, const char *data, Size size)
@@ -1992,7 +2418,7 @@ fold_rows(WeirAggs *aggs, Trans *t, LiveValue *lv, const char *data, Size size)
 	Size i = 0;
 
 	start_value(t, lv, aggs->final->ecxt_per_tuple_memory);
-	if (t->nsort == 0)
+	if (t->nsort == 0 && rows_in_order(t, data, size))
 	{
 		values = palloc(Max(t->nargs, 1) * sizeof(Datum));
 		isnull = palloc(Max(t->nargs, 1) * sizeof(bool));
@@ -2019,7 +2445,7 @@ fold_rows(WeirAggs *aggs, Trans *t, LiveValue *lv, const char *data, Size size)
 	{
 		rows[i].values = values + i * t->nargs;
 		rows[i].isnull = isnull + i * t->nargs;
-		rows[i].number = i;
+		rows[i].number = t->numbered ? row_number(t, data + off) : i;
 		row_deform(t, data + off, rows[i].values, rows[i].isnull);
 		i++;
 	}
@@ -2095,17 +2521,15 @@ final_state(WeirAggs *aggs, int i, Cursor *c)
 			break;
 		case REP_SERIAL:
 			if (!lv->isnull)
-				lv->value = deserialize(aggs, t, cursor_ref(c, t), aggs->final);
+				lv->value = load_serial(aggs, t, cursor_ref(c, t), aggs->final);
 			break;
 		case REP_ROWS:
 		{
 			Size size;
-			const char *item = cursor_next(c, &size);
+			Size unique;
+			const char *data = cursor_rows(c, &size, &unique);
 
-			Ensure(size >= sizeof(uint64),
-				   "kept rows of an aggregate are truncated");
-			fold_rows(aggs, t, lv, item + sizeof(uint64),
-					  size - sizeof(uint64));
+			fold_rows(aggs, t, lv, data, size);
 			break;
 		}
 	}

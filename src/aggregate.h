@@ -2,9 +2,10 @@
  *
  * aggregate.h
  *	  The aggregates of one group: start, advance by an input row, save as
- *	  bytes, load, finalise.  Calls the server's own transition and final
- *	  functions row by row (bit-identical to the batch query); two states are
- *	  never combined.
+ *	  bytes, load, merge, finalise.  Calls the server's own transition and final
+ *	  functions row by row: bit-identical to the batch query, unless states are
+ *	  merged; then to it as a parallel one, that is up to the rounding of floats
+ *	  and to which of equal values stands for them (1.0 and 1.00 in max).
  *
  * Representation of one transition state ("rep"):
  *	FLAT	the transition type is not internal: the value itself
@@ -14,7 +15,10 @@
  *			not polymorphic: its serial form
  *	ROWS	other internal ones, or DISTINCT or ORDER BY in the aggregate, or
  *			an ordered-set aggregate: the input rows, in log order; the
- *			aggregate is run over them when finalised
+ *			aggregate is run over them when finalised.  Where states are to be
+ *			merged, also user-defined aggregates, and those that go by the order
+ *			of rows: then each row has its number, and merging puts them
+ *			together
  * Aggregates with equal transition function, input and filter share a state
  * (sum(x), avg(x)), as in the server.
  *
@@ -53,8 +57,9 @@ typedef struct WeirAggs WeirAggs;
 
 /* specs: list of WeirAggSpec, in the order of the finalised columns.  econtext
  * evaluates direct arguments of ordered-set aggregates over the key row
- * (Vars of which have varno 1 and the key's number). */
-extern WeirAggs *weir_aggs_create(List *specs, EState *estate);
+ * (Vars of which have varno 1 and the key's number).  merged: states can be
+ * given to weir_aggs_merge; it is part of the layout. */
+extern WeirAggs *weir_aggs_create(List *specs, EState *estate, bool merged);
 extern void weir_aggs_free(WeirAggs *aggs);
 
 /* ereports 0A000 for what cannot be kept (none so far is known). */
@@ -71,8 +76,17 @@ extern Size weir_aggs_live_size(const WeirAggs *aggs);
 extern void weir_aggs_start(WeirAggs *aggs, void *live, MemoryContext cxt);
 extern void weir_aggs_load(WeirAggs *aggs, void *live, MemoryContext cxt,
 						   const char *bytes, Size len);
+/*
+ * Merge a saved state into a live one, so that it becomes that of the rows of
+ * both.  In any order; raises what the server's combine functions do (22003).
+ * The bytes need only be good during the call, aligned as for load.
+ */
+extern void weir_aggs_merge(WeirAggs *aggs, void *live, MemoryContext cxt,
+							const char *bytes, Size len);
+/* input: all values fetched.  ordinal: the row's place along the log, growing
+ * from row to row; used if merged. */
 extern void weir_aggs_advance(WeirAggs *aggs, void *live, MemoryContext cxt,
-							  TupleTableSlot *input); /* all values fetched */
+							  TupleTableSlot *input, uint64 ordinal);
 /* Two steps so that the caller can place the bytes: size (serialises SERIAL
  * states into cxt-owned memory), then copy. */
 extern Size weir_aggs_save_size(WeirAggs *aggs, void *live, MemoryContext cxt);

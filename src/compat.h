@@ -44,6 +44,12 @@ typedef RelFileNode RelFileLocator;
 #include "varatt.h"
 #endif
 
+/* Functions of later servers: no function has this OID. */
+#include "utils/fmgroids.h"
+#if PG_VERSION_NUM < 160000
+#define F_ANY_VALUE_TRANSFN InvalidOid
+#endif
+
 /* Stands before the declaration. */
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn pg_attribute_noreturn()

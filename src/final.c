@@ -425,7 +425,7 @@ weir_final_create(const WeirViewPlan *plan)
 	f->cxt = cxt;
 	f->estate = CreateExecutorState();
 	f->econtext = CreateExprContext(f->estate);
-	f->aggs = weir_aggs_create(plan->aggs, f->estate);
+	f->aggs = weir_aggs_create(plan->aggs, f->estate, plan->merged);
 	f->keys = weir_keys_create(plan);
 	f->nkeys = plan->nkeys;
 	f->naggs = list_length(plan->aggs);

@@ -134,6 +134,7 @@ typedef struct WeirFlowPrivate
 	TupleTableSlot *rows[ROW_BUFFER];
 	int64 panes[ROW_BUFFER];
 	uint32 hashes[ROW_BUFFER];
+	uint64 ordinals[ROW_BUFFER]; /* along the log */
 	int nrows;
 
 	/* the cache */
@@ -155,6 +156,7 @@ typedef struct WeirFlowPrivate
 	bool started; /* begin was called */
 
 	/* of the batch */
+	uint64 next_ordinal; /* of the next row received */
 	uint64 late;
 	const int *at_chunk;
 	const TimestampTz *watermarks;
@@ -346,7 +348,7 @@ make_plan(WeirFlow *flow)
 	input_plan = weir_plan_input(plan);
 	input_plan->queryId = 0;
 	estate = CreateExecutorState();
-	aggs = weir_aggs_create(plan->aggs, estate);
+	aggs = weir_aggs_create(plan->aggs, estate, plan->merged);
 	keys = weir_keys_create(plan);
 	layout = weir_groups_layout(aggs, keys, &type_relations);
 	desc = ExecTypeFromTL(input_plan->planTree->targetlist);
@@ -826,7 +828,8 @@ fold_rows(WeirFlow *flow)
 		TupleTableSlot *row = p->rows[i];
 		CachedGroup *g = find_group(flow, p->panes[i], p->hashes[i], row);
 
-		weir_aggs_advance(p->aggs, group_live(g), p->batch_cxt, row);
+		weir_aggs_advance(p->aggs, group_live(g), p->batch_cxt, row,
+						  p->ordinals[i]);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(p->row_cxt);
@@ -869,6 +872,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	WeirFlowPrivate *p = flow->priv;
 	TupleTableSlot *row;
 	MemoryContext old;
+	uint64 ordinal = p->next_ordinal++;
 	int64 pane;
 	int natts;
 
@@ -893,6 +897,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 				datumCopy(row->tts_values[c], false, p->typlen[i]);
 	}
 	p->panes[p->nrows] = pane;
+	p->ordinals[p->nrows] = ordinal;
 	p->hashes[p->nrows] =
 		weir_keys_hash(p->keys, row->tts_values, row->tts_isnull);
 	MemoryContextSwitchTo(old);
@@ -939,6 +944,8 @@ weir_flow_begin(WeirFlow *flow)
 	reset_cache(flow->priv);
 	flow->batch_events = 0;
 	flow->too_large = false;
+	/* no batch has more rows than it adds to events_in: numbers only grow */
+	flow->priv->next_ordinal = pg_atomic_read_u64(&flow->v->events_in);
 	flow->priv->started = true;
 }
 

@@ -57,6 +57,7 @@ typedef struct WeirViewPlan
 	int ninputs;			   /* columns of the input query */
 	WeirWindow window;		   /* kind NONE: unwindowed */
 	int window_key;			   /* 0-based key the pane is computed from */
+	bool merged;			   /* states of its groups get merged */
 	bool grouped;			   /* false: no GROUP BY, exactly one row */
 	Bitmapset *stream_columns; /* attnos of the stream the input needs */
 

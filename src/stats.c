@@ -1638,7 +1638,7 @@ static void
 explain_aggregates(Lines *lines, const WeirViewPlan *plan)
 {
 	EState *estate = CreateExecutorState();
-	WeirAggs *aggs = weir_aggs_create(plan->aggs, estate);
+	WeirAggs *aggs = weir_aggs_create(plan->aggs, estate, plan->merged);
 	char *layout = pstrdup(weir_aggs_layout(aggs));
 	ListCell *lc;
 
