@@ -338,6 +338,189 @@ COMMENT ON FUNCTION tumble(pg_catalog.date, pg_catalog.interval,
 	pg_catalog.timestamptz) IS
 	'not supported: cast the date to timestamp or timestamptz';
 
+/*
+ * hop() and cumulate(): a time is in several windows, here numbered; see
+ * src/window.c.  The planner inlines them to a join with a series.
+ */
+CREATE FUNCTION weir.window_count(slide pg_catalog.interval,
+	size pg_catalog.interval, cumulate pg_catalog.bool)
+	RETURNS pg_catalog.int4
+	AS 'MODULE_PATHNAME', 'weir_window_count'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION weir.hop_start(ts pg_catalog.timestamptz, slide pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz, n pg_catalog.int4)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_hop_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.hop_end(ts pg_catalog.timestamptz, slide pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz, n pg_catalog.int4)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_hop_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.cumulate_start(ts pg_catalog.timestamptz, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_cumulate_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.cumulate_end(ts pg_catalog.timestamptz, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz, n pg_catalog.int4)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_cumulate_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.cumulate_step(ts pg_catalog.timestamptz, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz)
+	RETURNS pg_catalog.int4
+	AS 'MODULE_PATHNAME', 'weir_cumulate_step'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION hop(ts pg_catalog.timestamptz, slide pg_catalog.interval,
+	size pg_catalog.interval,
+	origin pg_catalog.timestamptz DEFAULT '1970-01-01 00:00:00+00'::pg_catalog.timestamptz,
+	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
+	BEGIN ATOMIC
+		SELECT weir.hop_start(ts, slide, size, origin, n.n),
+			weir.hop_end(ts, slide, size, origin, n.n)
+		FROM pg_catalog.generate_series(0,
+			weir.window_count(slide, size, false) OPERATOR(pg_catalog.-) 1) n(n);
+	END;
+COMMENT ON FUNCTION hop(pg_catalog.timestamptz, pg_catalog.interval, pg_catalog.interval,
+	pg_catalog.timestamptz) IS
+	'the windows of fixed size, one every slide, that a time falls into';
+CREATE FUNCTION cumulate(ts pg_catalog.timestamptz, step pg_catalog.interval,
+	size pg_catalog.interval,
+	origin pg_catalog.timestamptz DEFAULT '1970-01-01 00:00:00+00'::pg_catalog.timestamptz,
+	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
+	BEGIN ATOMIC
+		SELECT weir.cumulate_start(ts, step, size, origin),
+			weir.cumulate_end(ts, step, size, origin, n.n)
+		FROM pg_catalog.generate_series(
+			weir.cumulate_step(ts, step, size, origin),
+			weir.window_count(step, size, true)) n(n);
+	END;
+COMMENT ON FUNCTION cumulate(pg_catalog.timestamptz, pg_catalog.interval, pg_catalog.interval,
+	pg_catalog.timestamptz) IS
+	'the windows of one start and growing end that a time falls into';
+/* what a continuous view runs instead: the first of the windows only */
+CREATE FUNCTION weir.hop_first(ts pg_catalog.timestamptz, slide pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz,
+	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.hop_start(ts, slide, size, origin, 0),
+			weir.hop_end(ts, slide, size, origin, 0);
+	END;
+CREATE FUNCTION weir.cumulate_first(ts pg_catalog.timestamptz, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz,
+	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.cumulate_start(ts, step, size, origin),
+			weir.cumulate_end(ts, step, size, origin, 0);
+	END;
+
+CREATE FUNCTION weir.hop_start(ts pg_catalog.timestamp, slide pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamp, n pg_catalog.int4)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_hop_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.hop_end(ts pg_catalog.timestamp, slide pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamp, n pg_catalog.int4)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_hop_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.cumulate_start(ts pg_catalog.timestamp, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamp)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_cumulate_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.cumulate_end(ts pg_catalog.timestamp, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamp, n pg_catalog.int4)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_cumulate_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.cumulate_step(ts pg_catalog.timestamp, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamp)
+	RETURNS pg_catalog.int4
+	AS 'MODULE_PATHNAME', 'weir_cumulate_step'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION hop(ts pg_catalog.timestamp, slide pg_catalog.interval,
+	size pg_catalog.interval,
+	origin pg_catalog.timestamp DEFAULT '1970-01-01 00:00:00'::pg_catalog.timestamp,
+	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
+	BEGIN ATOMIC
+		SELECT weir.hop_start(ts, slide, size, origin, n.n),
+			weir.hop_end(ts, slide, size, origin, n.n)
+		FROM pg_catalog.generate_series(0,
+			weir.window_count(slide, size, false) OPERATOR(pg_catalog.-) 1) n(n);
+	END;
+COMMENT ON FUNCTION hop(pg_catalog.timestamp, pg_catalog.interval, pg_catalog.interval,
+	pg_catalog.timestamp) IS
+	'the windows of fixed size, one every slide, that a time falls into';
+CREATE FUNCTION cumulate(ts pg_catalog.timestamp, step pg_catalog.interval,
+	size pg_catalog.interval,
+	origin pg_catalog.timestamp DEFAULT '1970-01-01 00:00:00'::pg_catalog.timestamp,
+	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
+	BEGIN ATOMIC
+		SELECT weir.cumulate_start(ts, step, size, origin),
+			weir.cumulate_end(ts, step, size, origin, n.n)
+		FROM pg_catalog.generate_series(
+			weir.cumulate_step(ts, step, size, origin),
+			weir.window_count(step, size, true)) n(n);
+	END;
+COMMENT ON FUNCTION cumulate(pg_catalog.timestamp, pg_catalog.interval, pg_catalog.interval,
+	pg_catalog.timestamp) IS
+	'the windows of one start and growing end that a time falls into';
+/* what a continuous view runs instead: the first of the windows only */
+CREATE FUNCTION weir.hop_first(ts pg_catalog.timestamp, slide pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamp,
+	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.hop_start(ts, slide, size, origin, 0),
+			weir.hop_end(ts, slide, size, origin, 0);
+	END;
+CREATE FUNCTION weir.cumulate_first(ts pg_catalog.timestamp, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamp,
+	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.cumulate_start(ts, step, size, origin),
+			weir.cumulate_end(ts, step, size, origin, 0);
+	END;
+
+CREATE FUNCTION hop(ts pg_catalog.date, slide pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz DEFAULT NULL,
+	OUT window_start pg_catalog.timestamptz,
+	OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_tumble_date'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION hop(pg_catalog.date, pg_catalog.interval,
+	pg_catalog.interval, pg_catalog.timestamptz) IS
+	'not supported: cast the date to timestamp or timestamptz';
+CREATE FUNCTION cumulate(ts pg_catalog.date, step pg_catalog.interval,
+	size pg_catalog.interval, origin pg_catalog.timestamptz DEFAULT NULL,
+	OUT window_start pg_catalog.timestamptz,
+	OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_tumble_date'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION cumulate(pg_catalog.date, pg_catalog.interval,
+	pg_catalog.interval, pg_catalog.timestamptz) IS
+	'not supported: cast the date to timestamp or timestamptz';
+
 /* ---- aggregates: src/first_last.c ---- */
 
 CREATE FUNCTION weir.first_accum(pg_catalog.bytea, anyelement,

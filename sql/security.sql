@@ -249,12 +249,12 @@ DELETE FROM weir.view_wish;
 INSERT INTO weir.error_log (view, stream, sqlstate, message, at) VALUES (1, 1, '', '', now());
 -- functions
 SELECT p.oid::regprocedure FROM pg_proc p
-WHERE p.pronamespace = 'weir'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY 1::text;
+WHERE p.pronamespace = 'weir'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
 WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_weir')
   AND (p.prosecdef OR p.proleakproof
     OR (NOT p.proisstrict AND p.prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')
-      AND p.proname NOT IN ('wait_for', 'first_accum', 'last_accum', 'first_last_final', 'tumble')));
+      AND p.proname NOT IN ('wait_for', 'first_accum', 'last_accum', 'first_last_final', 'tumble', 'hop', 'cumulate')));
 SELECT weir.first_accum(NULL, 1, now());
 CREATE AGGREGATE trap.forged(int, timestamptz) (SFUNC = weir.first_accum, STYPE = bytea, INITCOND = '\x00');
 RESET ROLE;

@@ -303,22 +303,6 @@ prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
 	return remain;
 }
 
-/* Of the panes that are final, those not in the heap yet. */
-static int
-closing_panes(const WeirCheckpoint *c, int64 final_before, int64 **ends)
-{
-	int n;
-	int kept = 0;
-
-	if (final_before == PG_INT64_MIN)
-		return 0;
-	n = weir_state_panes(c->state, final_before, ends);
-	for (int i = 0; i < n; i++)
-		if ((*ends)[i] > c->row.closed_before)
-			(*ends)[kept++] = (*ends)[i];
-	return kept;
-}
-
 bool
 weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 {
@@ -330,9 +314,8 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	TransactionId xid;
 	TransactionId oldest;
 	uint64 version;
-	int64 *ends = NULL;
 	int64 blob_bytes = c->blob_bytes;
-	int n;
+	bool closes;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -356,21 +339,21 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	weir_state_sweep(c->state, oldest);
 
 	xid = GetTopTransactionId();
-	n = closing_panes(c, final_before, &ends);
+	closes = final_before != PG_INT64_MIN && c->closable(c->arg, final_before);
 	row.checkpoint_seq++;
 	if (final_before != PG_INT64_MIN)
 		row.closed_before = Max(row.closed_before, final_before);
 	weir_debug_point("checkpoint-start");
-	if (n > 0)
+	if (closes)
 	{
 		/*
 		 * The stamp goes first: a reader either finds the panes unstamped in
 		 * its cut, or stamped by a transaction that its snapshot cannot see,
 		 * or its snapshot sees the rows in the heap.
 		 */
-		weir_state_stamp(c->state, final_before, xid);
+		weir_state_stamp(c->state, final_before, xid, c->overlap);
 		weir_debug_point("checkpoint-stamped");
-		row.final_rows += c->close_panes(c->arg, ends, n, xid);
+		row.final_rows += c->close_windows(c->arg, final_before, xid);
 		CommandCounterIncrement();
 	}
 	weir_debug_point("checkpoint-closed");
@@ -443,15 +426,16 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	pg_atomic_write_u64(&c->v->checkpoint_bytes, row.checkpoint_bytes);
 	c->v->checkpoint_at = row.checkpoint_at;
 	weir_debug_point("checkpoint-committed");
-	if (n > 0)
+	if (closes)
 		weir_state_sweep(
 			c->state, row.answering ? GetOldestNonRemovableTransactionId(NULL)
 									: ReadNextTransactionId());
-	ereport(DEBUG1, (errmsg_internal(
-						"checkpoint %lld of view %u generation %lld: "
-						"%d panes closed, %lld bytes of state",
-						(long long) row.checkpoint_seq, row.view,
-						(long long) row.generation, n, (long long) w.bytes)));
+	ereport(DEBUG1,
+			(errmsg_internal("checkpoint %lld of view %u generation %lld: "
+							 "%lld final rows, %lld bytes of state",
+							 (long long) row.checkpoint_seq, row.view,
+							 (long long) row.generation,
+							 (long long) row.final_rows, (long long) w.bytes)));
 	return true;
 }
 
@@ -746,6 +730,7 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 	weir_state_publish(state, l.puts, (int) l.n, row->position, row->watermark);
 	version = weir_state_version(state);
 	weir_state_mark_clean(state, version);
+	weir_state_set_swept(state, row->closed_before);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 }
@@ -753,15 +738,17 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 bool
 weir_checkpoint_read(Oid view, const char *layout, Snapshot snapshot,
 					 WeirGroupCallback callback, void *arg,
-					 WeirPosition *position, TimestampTz *watermark)
+					 WeirPosition *position, TimestampTz *watermark,
+					 int64 *closed)
 {
 	WeirPositionRow row;
 
 	if (!weir_catalog_position_get(view, -1, snapshot, &row, NULL))
 		return false;
 	check_position_row(&row, layout);
-	read_blobs(&row, snapshot, callback, arg);
 	*position = row.position;
 	*watermark = row.watermark;
+	*closed = row.closed_before;
+	read_blobs(&row, snapshot, callback, arg);
 	return true;
 }

@@ -28,9 +28,13 @@ typedef struct WeirCheckpoint
 	int64 blob_bytes;	 /* in weir.view_state for this generation;
 								 * -1: not known yet.  Kept by the run */
 
-	/* Put the final rows of these panes where they belong (v's heap with its
-	 * indexes, or view_pending for a rebuild), as the owner.  Returns rows. */
-	int64 (*close_panes)(void *arg, int64 *ends, int n, TransactionId xid);
+	/* Is there a window to be closed? */
+	bool (*closable)(void *arg, int64 final_before);
+	/* Put the final rows of windows with end <= final_before, of which no
+	 * earlier checkpoint has, where they belong (v's heap with its indexes, or
+	 * view_pending for a rebuild), as the owner.  Returns rows. */
+	int64 (*close_windows)(void *arg, int64 final_before, TransactionId xid);
+	bool overlap; /* a window may go before the panes it is made of */
 	/* Other rows that belong into this transaction; may be NULL. */
 	void (*also)(void *arg);
 	void *arg;
@@ -40,7 +44,7 @@ typedef struct WeirCheckpoint
  * One checkpoint in a top-level transaction of its own (none may be open):
  * stamp closing panes, insert their rows, write dirty groups as blobs, drop
  * blobs of closed panes, write the position row, commit, mark clean, sweep.
- * final_before: panes with end <= this close.  Raises on failure with the
+ * final_before: windows with end <= this close.  Raises on failure with the
  * transaction open (the caller aborts; the stamp of an aborted xid is
  * harmless).  False: another owner wrote the position row; give up the view.
  */
@@ -63,12 +67,13 @@ extern void weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
  * Read the blobs of the answering generation visible to a snapshot, newest
  * version of each group once, closed panes left out: the live part of a view
  * whose state is not in memory.  Groups are told apart by key bytes.
- * hash is 0 in *g.  Raises if the states are not of this layout.  False: the
+ * hash is 0 in *g.  *closed: windows with end <= this are in the heap; set, as
+ * the others, before the first call back.  Raises if the states are not of this layout.  False: the
  * view has no position row yet.
  */
 extern bool weir_checkpoint_read(Oid view, const char *layout,
 								 Snapshot snapshot, WeirGroupCallback callback,
 								 void *arg, WeirPosition *position,
-								 TimestampTz *watermark);
+								 TimestampTz *watermark, int64 *closed);
 
 #endif /* WEIR_CHECKPOINT_H */

@@ -74,6 +74,7 @@
 #include "checkpoint.h"
 #include "compat.h"
 #include "debug.h"
+#include "expand.h"
 #include "flow.h"
 #include "guc.h"
 #include "secure.h"
@@ -160,12 +161,16 @@ typedef struct WeirFlowPrivate
 	uint64 late;
 	const int *at_chunk;
 	const TimestampTz *watermarks;
-	int64 memo_key; /* window key -> end, of the last row */
+	uint64 late_partial;
+	int64 memo_key; /* window key -> ends of its first, last window */
 	int64 memo_end;
+	int64 memo_last;
 	bool memo_valid;
 
 	/* durable side */
 	WeirCheckpoint checkpoint;
+	int64 *closing; /* panes of the windows being closed */
+	int nclosing;
 	char *layout;
 	List *errors;		/* SkippedEvent: published, not yet written */
 	List *batch_errors; /* of the batch */
@@ -446,7 +451,8 @@ put_empty_group(WeirFlow *flow)
 	weir_state_publish(flow->state, &put, 1, flow->position, flow->watermark);
 }
 
-static int64 close_panes(void *arg, int64 *ends, int n, TransactionId xid);
+static bool closable(void *arg, int64 final_before);
+static int64 close_windows(void *arg, int64 final_before, TransactionId xid);
 static void write_errors(void *arg);
 
 static void
@@ -533,7 +539,9 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 	p->checkpoint.state = flow->state;
 	p->checkpoint.layout = p->layout;
 	p->checkpoint.blob_bytes = found ? -1 : 0;
-	p->checkpoint.close_panes = close_panes;
+	p->checkpoint.closable = closable;
+	p->checkpoint.close_windows = close_windows;
+	p->checkpoint.overlap = weir_window_overlaps(&flow->plan->window);
 	p->checkpoint.also = write_errors;
 	p->checkpoint.arg = flow;
 }
@@ -622,7 +630,7 @@ reset_cache(WeirFlowPrivate *p)
 	memset(p->buckets, 0, MIN_BUCKETS * sizeof(Bucket));
 	p->ngroups = 0;
 	p->nrows = 0;
-	p->late = 0;
+	p->late = p->late_partial = 0;
 }
 
 /* The first memory of the cache, in the flow's context. */
@@ -835,17 +843,22 @@ fold_rows(WeirFlow *flow)
 	MemoryContextReset(p->row_cxt);
 }
 
-/* The end of the row's window; false: the row is late. */
+/*
+ * The row's pane, and the end of the first window it counts in; false: the row
+ * is late for all of its windows.
+ */
 static bool
-row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane)
+row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane, int64 *first)
 {
 	WeirFlowPrivate *p = flow->priv;
 	const WeirViewPlan *plan = flow->plan;
+	const WeirWindow *w = &plan->window;
+	int64 before;
 	int64 key;
 
-	if (plan->window.kind == WEIR_WINDOW_NONE)
+	if (w->kind == WEIR_WINDOW_NONE)
 	{
-		*pane = WEIR_PANE_NONE;
+		*pane = *first = WEIR_PANE_NONE;
 		return true;
 	}
 	if (slot->tts_isnull[plan->window_key])
@@ -854,15 +867,40 @@ row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane)
 	key = DatumGetInt64(slot->tts_values[plan->window_key]);
 	if (!p->memo_valid || key != p->memo_key)
 	{
-		p->memo_end = weir_window_end(&plan->window, key);
+		p->memo_end = p->memo_last = weir_window_end(w, key);
+		if (weir_window_overlaps(w))
+			p->memo_last = weir_window_last(w, p->memo_end);
 		p->memo_key = key;
 		p->memo_valid = true;
 	}
-	*pane = p->memo_end;
-	if (*pane <= flow->closed_before)
+	*pane = p->memo_last;
+	*first = p->memo_end;
+	before = Max(
+		flow->closed_before,
+		weir_window_final_before(flow->lateness, p->watermarks[*p->at_chunk]));
+	if (*pane <= before)
 		return false;
-	return !weir_window_is_final(*pane, flow->lateness,
-								 p->watermarks[*p->at_chunk]);
+	if (*first <= before)
+		*first = weir_window_next_end(w, *pane, before);
+	return true;
+}
+
+/* The row counts from a later window on than its keys say. */
+static void
+set_first_window(WeirFlow *flow, TupleTableSlot *row, int64 end)
+{
+	const WeirViewPlan *plan = flow->plan;
+
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		if (!plan->keys[i].is_window)
+			continue;
+		row->tts_values[i] =
+			Int64GetDatum(plan->keys[i].is_window_end
+							  ? end
+							  : weir_window_start(&plan->window, end));
+	}
+	flow->priv->late_partial++;
 }
 
 static bool
@@ -874,10 +912,11 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	MemoryContext old;
 	uint64 ordinal = p->next_ordinal++;
 	int64 pane;
+	int64 first;
 	int natts;
 
 	slot_getallattrs(slot);
-	if (!row_pane(flow, slot, &pane))
+	if (!row_pane(flow, slot, &pane, &first))
 	{
 		p->late++;
 		return true;
@@ -887,6 +926,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	natts = slot->tts_tupleDescriptor->natts;
 	memcpy(row->tts_values, slot->tts_values, natts * sizeof(Datum));
 	memcpy(row->tts_isnull, slot->tts_isnull, natts * sizeof(bool));
+	if (unlikely(first != p->memo_end && pane != WEIR_PANE_NONE))
+		set_first_window(flow, row, first);
 	old = MemoryContextSwitchTo(p->row_cxt);
 	for (int i = 0; i < p->nbyref; i++)
 	{
@@ -1047,6 +1088,9 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 		pg_atomic_write_u64(&v->events_in, pg_atomic_read_u64(&v->events_in) +
 											   flow->batch_events);
 		pg_atomic_write_u64(&v->late, pg_atomic_read_u64(&v->late) + p->late);
+		pg_atomic_write_u64(&v->late_partial,
+							pg_atomic_read_u64(&v->late_partial) +
+								p->late_partial);
 		if (n > 0 || flow->batch_events > 0)
 			p->dirty = true;
 	}
@@ -1054,7 +1098,7 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 	flow->position = position;
 	flow->watermark = watermark;
 	flow->batch_events = 0;
-	p->late = 0;
+	p->late = p->late_partial = 0;
 	p->ngroups = 0;
 	p->started = false;
 }
@@ -1067,7 +1111,7 @@ weir_flow_discard(WeirFlow *flow)
 	p->batch_errors = NIL; /* a few bytes, until the flow is closed */
 	p->ngroups = 0;
 	p->nrows = 0;
-	p->late = 0;
+	p->late = p->late_partial = 0;
 	p->started = false;
 	p->memo_valid = false;
 	flow->batch_events = 0;
@@ -1082,6 +1126,25 @@ weir_flow_final_before(WeirFlow *flow)
 			   flow->closed_before);
 }
 
+/* Of windows with end <= this the rows are in the heap, as far as any. */
+static int64
+in_heap_before(const WeirFlow *flow)
+{
+	return flow->priv->checkpoint.row.closed_before;
+}
+
+int64
+weir_flow_next_end(WeirFlow *flow)
+{
+	const WeirWindow *w = &flow->plan->window;
+	int64 pane = weir_state_min_pane(flow->state);
+
+	if (pane == PG_INT64_MAX || !weir_window_overlaps(w))
+		return pane;
+	return weir_window_next_end(
+		w, pane, Max(weir_window_earliest(w, pane) - 1, in_heap_before(flow)));
+}
+
 
 /* ---------- final windows ---------- */
 
@@ -1092,7 +1155,6 @@ typedef struct Closing
 	WeirFinalizer *finalizer;
 	Relation rel;
 	CommandId cid;
-	int64 pane;
 	int64 rows;
 
 	/* into the view */
@@ -1119,7 +1181,7 @@ enum
  * columns, which cannot change while the view exists.
  */
 static void
-put_pending(Closing *c, TupleTableSlot *slot)
+put_pending(Closing *c, int64 pane, TupleTableSlot *slot)
 {
 	MemoryContext old = MemoryContextSwitchTo(c->row_cxt);
 	MinimalTuple row = ExecCopySlotMinimalTuple(slot);
@@ -1131,7 +1193,7 @@ put_pending(Closing *c, TupleTableSlot *slot)
 	memcpy(VARDATA(data), row, row->t_len);
 	values[Anum_pending_view - 1] = ObjectIdGetDatum(c->flow->view);
 	values[Anum_pending_generation - 1] = Int64GetDatum(c->flow->generation);
-	values[Anum_pending_pane - 1] = Int64GetDatum(c->pane);
+	values[Anum_pending_pane - 1] = Int64GetDatum(pane);
 	values[Anum_pending_data - 1] = PointerGetDatum(data);
 	CatalogTupleInsertWithInfo(
 		c->rel, heap_form_tuple(RelationGetDescr(c->rel), values, nulls),
@@ -1153,7 +1215,7 @@ close_group(const WeirGroup *g, void *arg)
 	c->rows++;
 	if (c->result_rel == NULL)
 	{
-		put_pending(c, slot);
+		put_pending(c, g->pane, slot);
 		return;
 	}
 	table_tuple_insert(c->rel, slot, c->cid, 0, NULL);
@@ -1176,9 +1238,65 @@ lock_for_rows(WeirFlow *flow)
 						get_rel_name(flow->view))));
 }
 
-/* WeirCheckpoint.close_panes */
+/* Does a window of this pane become final now? */
+static bool
+pane_closes(WeirFlow *flow, int64 pane, int64 final_before)
+{
+	const WeirWindow *w = &flow->plan->window;
+
+	if (pane <= in_heap_before(flow))
+		return false;
+	if (weir_window_overlaps(w))
+		pane = weir_window_next_end(
+			w, pane,
+			Max(weir_window_earliest(w, pane) - 1, in_heap_before(flow)));
+	return pane <= final_before;
+}
+
+/* WeirCheckpoint.closable: finds the panes for close_windows. */
+static bool
+closable(void *arg, int64 final_before)
+{
+	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+	int64 through = final_before;
+	int n;
+
+	if (weir_window_overlaps(&flow->plan->window) &&
+		pg_add_s64_overflow(final_before, flow->plan->window.size, &through))
+		through = PG_INT64_MAX - 2;
+	n = weir_state_panes(flow->state, through, &p->closing);
+	p->nclosing = 0;
+	for (int i = 0; i < n; i++)
+		if (pane_closes(flow, p->closing[i], final_before))
+			p->closing[p->nclosing++] = p->closing[i];
+	return p->nclosing > 0;
+}
+
+/* WeirGroupCallback */
+static void
+expand_group(const WeirGroup *g, void *arg)
+{
+	weir_expand_add(arg, g, false);
+}
+
+/* Windows that overlap, of groups that may stay. */
+static void
+close_overlapping(Closing *c, int64 final_before)
+{
+	WeirFlow *flow = c->flow;
+	WeirFlowPrivate *p = flow->priv;
+	WeirExpander *x = weir_expand_create(flow->plan);
+
+	for (int i = 0; i < p->nclosing; i++)
+		weir_state_walk(flow->state, p->closing[i], false, expand_group, x);
+	weir_expand_finish(x, in_heap_before(flow), final_before, close_group, c);
+	weir_expand_free(x);
+}
+
+/* WeirCheckpoint.close_windows */
 static int64
-close_panes(void *arg, int64 *ends, int n, TransactionId xid)
+close_windows(void *arg, int64 final_before, TransactionId xid)
 {
 	WeirFlow *flow = arg;
 	WeirFlowPrivate *p = flow->priv;
@@ -1212,11 +1330,11 @@ close_panes(void *arg, int64 *ends, int n, TransactionId xid)
 		InitResultRelInfo(c.result_rel, c.rel, 1, NULL, 0);
 		ExecOpenIndices(c.result_rel, false);
 	}
-	for (int i = 0; i < n; i++)
-	{
-		c.pane = ends[i];
-		weir_state_walk(flow->state, ends[i], false, close_group, &c);
-	}
+	if (weir_window_overlaps(&flow->plan->window))
+		close_overlapping(&c, final_before);
+	else
+		for (int i = 0; i < p->nclosing; i++)
+			weir_state_walk(flow->state, p->closing[i], false, close_group, &c);
 	if (c.result_rel)
 	{
 		ExecCloseIndices(c.result_rel);
@@ -1305,11 +1423,11 @@ bool
 weir_flow_dirty(const WeirFlow *flow)
 {
 	const WeirFlowPrivate *p = flow->priv;
-	int64 closable = weir_flow_final_before(unconstify(WeirFlow *, flow));
+	int64 final_before = weir_flow_final_before(unconstify(WeirFlow *, flow));
 
 	return p->dirty || flow->watermark != p->checkpoint.row.watermark ||
-		   (closable != PG_INT64_MIN &&
-			weir_state_min_pane(flow->state) <= closable);
+		   (final_before != PG_INT64_MIN &&
+			weir_flow_next_end(unconstify(WeirFlow *, flow)) <= final_before);
 }
 
 bool

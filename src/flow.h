@@ -72,8 +72,11 @@ extern void weir_flow_publish(WeirFlow *flow, WeirPosition position,
 							  TimestampTz watermark);
 extern void weir_flow_discard(WeirFlow *flow);
 
-/* ends of panes that are final at the flow's watermark: final_before */
+/* Windows with end <= this are final at the flow's watermark. */
 extern int64 weir_flow_final_before(WeirFlow *flow);
+/* The smallest end of a window that may have rows and is not in the heap;
+ * PG_INT64_MAX: none. */
+extern int64 weir_flow_next_end(WeirFlow *flow);
 
 /* Checkpoint this flow (top-level transaction of its own).  False: lost the
  * ownership. */

@@ -69,7 +69,9 @@ typedef struct WeirTxn
 	WeirPlace places[WEIR_MAX_PLACES];
 } WeirTxn;
 
-/* Group and pane of an unwindowed view. */
-#define WEIR_PANE_NONE PG_INT64_MIN
+/* The pane of an unwindowed view, and that of one whose windows are kept with
+ * their keys (spans.h): after every end of a window. */
+#define WEIR_PANE_NONE	PG_INT64_MIN
+#define WEIR_PANE_SPANS (PG_INT64_MAX - 1)
 
 #endif /* PG_WEIR_H */

@@ -21,9 +21,14 @@
  * expression is found inside a larger one by equal() on subtrees, top down, as
  * parse analysis did when it accepted the query.
  *
- * Windows are recognised on the planned target list, where tumble() has been
- * inlined to calls of its C scalars and subqueries have been pulled up: the
- * column that reaches the scalar is then bare or it is not.  Of several
+ * Windows are recognised on the planned target list, where the window function
+ * has been inlined to calls of its C scalars and subqueries have been pulled
+ * up: the column that reaches the scalar is then bare or it is not.  Of those
+ * functions that give several windows to a row, or one that depends on other
+ * rows, the input query calls a form that gives the first window only; so
+ * columns of the window may stand there nowhere but in GROUP BY.  Conditions
+ * in WHERE on nothing but columns of windows that overlap go to HAVING, where
+ * they mean the same.  Of several
  * date_trunc() and date_bin() keys the earliest window end counts; only
  * windows that nest are accepted together, so that it is always the finest
  * one's, and the others are ordinary keys.
@@ -50,7 +55,10 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_func.h"
+#include "parser/parse_oper.h"
 #include "parser/parse_relation.h"
 #include "parser/parsetree.h"
 #include "parser/scansup.h"
@@ -108,7 +116,6 @@ typedef struct KeyWindow
 	bool scalar; /* tumble()'s, else date_bin, date_trunc */
 	FuncExpr *call;
 	WeirWindow window;
-	int64 origin; /* WEIR_WINDOW_BIN */
 } KeyWindow;
 
 typedef struct FinalContext
@@ -414,21 +421,43 @@ check_top(Query *q)
 
 /* ---------- second look: FROM ---------- */
 
-/* Is it one of the extension's set-returning window functions? */
-static bool
-is_window_function(Node *node)
+/* The extension's set-returning window functions. */
+static const struct WindowFunction
+{
+	const char *name;
+	WeirWindowKind kind;
+	const char *first;	/* what the input query calls instead, or NULL */
+	const char *starts; /* the scalars */
+	const char *ends;
+} window_functions[] = {
+	{"tumble", WEIR_WINDOW_BIN, NULL, "tumble_start", "tumble_end"},
+	{"hop", WEIR_WINDOW_HOP, "hop_first", "hop_start", "hop_end"},
+	{"cumulate", WEIR_WINDOW_CUMULATE, "cumulate_first", "cumulate_start",
+	 "cumulate_end"},
+};
+
+typedef struct WindowFunction WindowFunction;
+
+/* Which of them is called here, or NULL. */
+static const WindowFunction *
+window_function(Node *node)
 {
 	FuncExpr *call = (FuncExpr *) node;
+	Oid extension;
 	char *name;
 
-	if (node == NULL || !IsA(node, FuncExpr) || !call->funcretset)
-		return false;
+	if (node == NULL || !IsA(node, FuncExpr) || !call->funcretset ||
+		call->funcid < FirstNormalObjectId)
+		return NULL;
+	extension = getExtensionOfObject(ProcedureRelationId, call->funcid);
+	if (!OidIsValid(extension) ||
+		extension != get_extension_oid("pg_weir", true))
+		return NULL;
 	name = get_func_name(call->funcid);
-	return name != NULL && strcmp(name, "tumble") == 0 &&
-		   OidIsValid(
-			   getExtensionOfObject(ProcedureRelationId, call->funcid)) &&
-		   getExtensionOfObject(ProcedureRelationId, call->funcid) ==
-			   get_extension_oid("pg_weir", true);
+	for (int i = 0; name != NULL && i < lengthof(window_functions); i++)
+		if (strcmp(name, window_functions[i].name) == 0)
+			return &window_functions[i];
+	return NULL;
 }
 
 static void check_from_query(Query *q, QueryLevel *up, bool top,
@@ -473,7 +502,7 @@ check_from_item(Node *node, QueryLevel *level, FromItems *items)
 		case RTE_FUNCTION:
 			foreach(lc, rte->functions)
 			{
-				if (is_window_function(
+				if (window_function(
 						lfirst_node(RangeTblFunction, lc)->funcexpr))
 					items->nwindows++;
 			}
@@ -799,23 +828,23 @@ resolve_mutator(Node *node, ResolveContext *context)
 
 /* ---------- windows ---------- */
 
-/* 0: not a window scalar; 1: start; 2: end of a tumbling window */
-static int
-window_scalar(Oid func)
+/* The window function whose scalar this is, or NULL; *end: the end's. */
+static const WindowFunction *
+window_scalar(Oid func, bool *end)
 {
 	char *name;
 
 	if (func < FirstNormalObjectId ||
 		get_func_namespace(func) != weir_catalog_schema())
-		return 0;
+		return NULL;
 	name = get_func_name(func);
-	if (name == NULL)
-		return 0;
-	if (strcmp(name, "tumble_start") == 0)
-		return 1;
-	if (strcmp(name, "tumble_end") == 0)
-		return 2;
-	return 0;
+	for (int i = 0; name != NULL && i < lengthof(window_functions); i++)
+	{
+		*end = strcmp(name, window_functions[i].ends) == 0;
+		if (*end || strcmp(name, window_functions[i].starts) == 0)
+			return &window_functions[i];
+	}
+	return NULL;
 }
 
 /* Is it the stream's event time, bare? */
@@ -850,18 +879,29 @@ set_bin(KeyWindow *w, Const *size, Const *origin, const char *what)
 	w->window.kind = WEIR_WINDOW_BIN;
 	w->window.size =
 		weir_window_fixed_length(DatumGetIntervalP(size->constvalue), what);
-	w->origin = origin ? DatumGetTimestampTz(origin->constvalue) : 0;
+	w->window.origin = origin ? DatumGetTimestampTz(origin->constvalue) : 0;
 }
 
-/* tumble(): everything that is wrong with it is an error. */
-static void
-recognise_scalar(FuncExpr *call, bool end, PlanFacts *facts,
-				 const WeirStreamOptions *options, KeyWindow *w)
+/* The constant that a window function has for argument n. */
+static Const *
+window_argument(FuncExpr *call, int n)
 {
-	Const *size = constant_argument(call, 1);
-	Const *origin = NULL;
-	Oid type = exprType((Node *) linitial(call->args));
+	Const *c = constant_argument(call, n);
 
+	if (c == NULL)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("continuous view needs a constant window size and origin"),
+			 errhint("Write them as literals that are not NULL.")));
+	return c;
+}
+
+/* Its first argument is event time, as it must be. */
+static void
+check_window_time(FuncExpr *call, const char *name, PlanFacts *facts,
+				  const WeirStreamOptions *options)
+{
 	if (options->event_attno == 0)
 		ereport(
 			ERROR,
@@ -881,23 +921,43 @@ recognise_scalar(FuncExpr *call, bool end, PlanFacts *facts,
 			 errdetail("The event time of \"%s\" is column \"%s\".",
 					   get_rel_name(facts->stream),
 					   get_attname(facts->stream, options->event_attno, false)),
-			 errhint(
-				 "Give tumble() that column, bare, as its first argument.")));
-	if (list_length(call->args) > 2)
-		origin = constant_argument(call, 2);
-	if (size == NULL || (list_length(call->args) > 2 && origin == NULL))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("continuous view needs a constant window size and origin"),
-			 errhint("Write them as literals that are not NULL.")));
+			 errhint("Give %s() that column, bare, as its first argument.",
+					 name)));
+}
 
+/* A window function: everything that is wrong with it is an error. */
+static void
+recognise_scalar(FuncExpr *call, const WindowFunction *function, bool end,
+				 PlanFacts *facts, const WeirStreamOptions *options,
+				 KeyWindow *w)
+{
+	WeirWindow *window = &w->window;
+
+	check_window_time(call, function->name, facts, options);
 	w->found = true;
 	w->scalar = true;
 	w->call = call;
-	w->window.key_is_end = end;
-	w->window.is_timestamptz = (type == TIMESTAMPTZOID);
-	set_bin(w, size, origin, "size");
+	window->key_is_end = end;
+	window->is_timestamptz =
+		exprType((Node *) linitial(call->args)) == TIMESTAMPTZOID;
+	switch (function->kind)
+	{
+		case WEIR_WINDOW_HOP:
+		case WEIR_WINDOW_CUMULATE:
+			(void) weir_window_parts(
+				DatumGetIntervalP(window_argument(call, 1)->constvalue),
+				DatumGetIntervalP(window_argument(call, 2)->constvalue),
+				function->kind == WEIR_WINDOW_CUMULATE, &window->slide,
+				&window->size);
+			window->origin =
+				DatumGetTimestampTz(window_argument(call, 3)->constvalue);
+			break;
+		default:
+			set_bin(w, window_argument(call, 1), window_argument(call, 2),
+					"size");
+			break;
+	}
+	window->kind = function->kind;
 }
 
 /* The interval that date_trunc() truncates to; false: not a unit of it. */
@@ -1025,7 +1085,7 @@ window_nests(const KeyWindow *a, const KeyWindow *b)
 		return false;
 	if (a->window.kind == WEIR_WINDOW_BIN)
 		return b->window.size % a->window.size == 0 &&
-			   (a->origin - b->origin) % a->window.size == 0;
+			   (a->window.origin - b->window.origin) % a->window.size == 0;
 
 	if (a->window.zone != b->window.zone)
 		return false;
@@ -1041,6 +1101,100 @@ window_nests(const KeyWindow *a, const KeyWindow *b)
 	if (ua->day > 0)
 		return ub->day >= ua->day;
 	return ub->day > 0 || ub->time >= ua->time;
+}
+
+/* Key i or another column of the input query, by the stream's columns. */
+static Node *
+resolved_target(PlanFacts *facts, int i)
+{
+	ResolveContext context = {facts->stmt->planTree};
+	TargetEntry *tle =
+		list_nth_node(TargetEntry, facts->stmt->planTree->targetlist, i);
+
+	return resolve_mutator((Node *) tle->expr, &context);
+}
+
+/* Are these bounds of the same window? */
+static bool
+same_window(FuncExpr *a, FuncExpr *b)
+{
+	ListCell *la;
+	ListCell *lb;
+
+	/* the scalars of one function have the same arguments, or one more */
+	forboth(la, a->args, lb, b->args)
+	{
+		if (!equal(lfirst(la), lfirst(lb)))
+			return false;
+	}
+	return true;
+}
+
+static bool
+has_window_scalar(Node *node, void *context)
+{
+	bool end;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) &&
+		window_scalar(((FuncExpr *) node)->funcid, &end) != NULL)
+		return true;
+	return expression_tree_walker(node, has_window_scalar, context);
+}
+
+static bool
+has_window_qual(Plan *plan)
+{
+	ResolveContext context = {plan};
+	Plan *below = outerPlan(plan);
+
+	if (has_window_scalar(resolve_mutator((Node *) plan->qual, &context), NULL))
+		return true;
+	if (IsA(plan, Result) &&
+		has_window_scalar(
+			resolve_mutator(((Result *) plan)->resconstantqual, &context),
+			NULL))
+		return true;
+	if (IsA(plan, SubqueryScan))
+		below = ((SubqueryScan *) plan)->subplan;
+	return below != NULL && has_window_qual(below);
+}
+
+static void
+refuse_window_column(const WindowFunction *function)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		 errmsg("continuous view cannot use columns of %s() for each event",
+				function->name),
+		 errdetail("An event is kept once, not once for each of its windows."),
+		 errhint(
+			 "Let them stand bare in GROUP BY, and use them in SELECT and HAVING.")));
+}
+
+/*
+ * The input query has only the first of the windows a row is in: nothing but
+ * the window's keys may depend on it.
+ */
+static void
+check_window_columns(WeirViewPlan *plan, PlanFacts *facts)
+{
+	const WindowFunction *function = NULL;
+	int n = list_length(facts->stmt->planTree->targetlist);
+
+	for (int i = 0; i < lengthof(window_functions); i++)
+		if (window_functions[i].kind == plan->window.kind)
+			function = &window_functions[i];
+	for (int i = 0; i < n; i++)
+	{
+		if ((i >= plan->nkeys || !plan->keys[i].is_window) &&
+			has_window_scalar(resolved_target(facts, i), NULL))
+			refuse_window_column(function);
+	}
+	if (has_window_qual(facts->stmt->planTree))
+		refuse_window_column(function);
 }
 
 /*
@@ -1061,37 +1215,46 @@ recognise_windows(WeirViewPlan *plan, PlanFacts *facts,
 
 	for (int i = 0; i < plan->nkeys; i++)
 	{
-		ResolveContext context = {facts->stmt->planTree};
-		TargetEntry *tle =
-			list_nth_node(TargetEntry, facts->stmt->planTree->targetlist, i);
-		Node *expr = resolve_mutator((Node *) tle->expr, &context);
-		int bound;
+		Node *expr = resolved_target(facts, i);
+		const WindowFunction *function;
+		bool end;
 
 		if (!IsA(expr, FuncExpr))
 			continue;
-		bound = window_scalar(((FuncExpr *) expr)->funcid);
-		if (bound > 0)
-			recognise_scalar((FuncExpr *) expr, bound == 2, facts, options,
+		function = window_scalar(((FuncExpr *) expr)->funcid, &end);
+		if (function != NULL)
+			recognise_scalar((FuncExpr *) expr, function, end, facts, options,
 							 &w[i]);
 		else if (nwindows == 0)
 			recognise_core((FuncExpr *) expr, facts, options->event_attno,
 						   &w[i]);
 	}
 
-	/* tumble(): its start, if that is a key, else its end */
+	/* a window function: its start, if that is a key and says all, else its end */
 	for (int i = 0; i < plan->nkeys; i++)
 	{
 		if (!w[i].scalar)
 			continue;
-		if (best >= 0 && !equal(w[i].call->args, w[best].call->args))
+		if (best >= 0 && !same_window(w[i].call, w[best].call))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("continuous view cannot use two window functions"),
 					 errhint("Create one continuous view for each window.")));
-		if (best < 0 || w[best].window.key_is_end)
+		if (best < 0 || w[best].window.key_is_end !=
+							(w[i].window.kind == WEIR_WINDOW_CUMULATE))
 			best = i;
 		plan->keys[i].is_window = true;
+		plan->keys[i].is_window_end = w[i].window.key_is_end;
 	}
+	if (best >= 0 && w[best].window.kind == WEIR_WINDOW_CUMULATE &&
+		!w[best].window.key_is_end)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("continuous view does not group by its window"),
+			 errdetail("Windows of cumulate() with one start differ by their "
+					   "ends."),
+			 errhint("window_end stands bare in GROUP BY.")));
 	if (best < 0 && nwindows > 0)
 		ereport(
 			ERROR,
@@ -1141,6 +1304,9 @@ recognise_windows(WeirViewPlan *plan, PlanFacts *facts,
 	}
 	plan->window = w[best].window;
 	plan->window_key = best;
+	plan->merged = weir_window_overlaps(&plan->window);
+	if (plan->merged)
+		check_window_columns(plan, facts);
 
 	for (int i = 0; i < list_length(plan->targetlist); i++)
 	{
@@ -1373,6 +1539,93 @@ drop_rule_entries(Query *query, Oid view)
 	}
 }
 
+/* ANDed conditions one by one. */
+static List *
+and_arms(Node *qual, List *arms)
+{
+	ListCell *lc;
+
+	if (qual == NULL)
+		return arms;
+	if (!is_andclause(qual))
+		return lappend(arms, qual);
+	foreach(lc, ((BoolExpr *) qual)->args)
+		arms = and_arms(lfirst(lc), arms);
+	return arms;
+}
+
+/*
+ * Take what WHERE says of the windows of an event out of the input query: it is
+ * said of the groups as well.  Returns it as a list.
+ */
+static List *
+take_window_quals(Query *input)
+{
+	List *kept = NIL;
+	List *taken = NIL;
+	Relids windows = NULL;
+	const WindowFunction *function = NULL;
+	ListCell *lc;
+
+	foreach(lc, input->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+		const WindowFunction *f;
+
+		if (rte->rtekind != RTE_FUNCTION || list_length(rte->functions) != 1)
+			continue;
+		f = window_function(
+			linitial_node(RangeTblFunction, rte->functions)->funcexpr);
+		if (f == NULL || f->first == NULL)
+			continue;
+		function = f;
+		windows = bms_add_member(windows, foreach_current_index(lc) + 1);
+	}
+	if (windows == NULL)
+		return NIL;
+
+	foreach(lc, and_arms(input->jointree->quals, NIL))
+	{
+		Node *qual = lfirst(lc);
+		Relids used = pull_varnos(NULL, qual);
+
+		if (!bms_overlap(used, windows))
+			kept = lappend(kept, qual);
+		else if (bms_is_subset(used, windows))
+			taken = lappend(taken, qual);
+		else
+			refuse_window_column(function);
+	}
+	input->jointree->quals = (Node *) make_ands_explicit(kept);
+	if (kept == NIL)
+		input->jointree->quals = NULL;
+	return taken;
+}
+
+/* Group by the columns of the window that conditions taken from WHERE name. */
+static void
+add_window_keys(WeirViewPlan *plan, List *quals, List **key_exprs)
+{
+	ListCell *lc;
+
+	foreach(lc, pull_var_clause((Node *) quals, 0))
+	{
+		Node *var = lfirst(lc);
+		SortGroupClause clause = {.type = T_SortGroupClause};
+
+		if (list_member(*key_exprs, var))
+			continue;
+		get_sort_group_operators(exprType(var), true, true, false,
+								 &clause.sortop, &clause.eqop, NULL,
+								 &clause.hashable);
+		(void) add_input_column(plan, var, "key");
+		plan->keys = repalloc(plan->keys, sizeof(WeirKey) * (plan->nkeys + 2));
+		MemSet(&plan->keys[plan->nkeys], 0, sizeof(WeirKey) * 2);
+		set_key(&plan->keys[plan->nkeys++], var, &clause);
+		*key_exprs = lappend(*key_exprs, var);
+	}
+}
+
 /* Fills everything of the plan that the analysed query tells. */
 static void
 split_query(WeirViewPlan *plan, Query *query)
@@ -1383,6 +1636,7 @@ split_query(WeirViewPlan *plan, Query *query)
 	FinalContext context = {plan, NIL};
 	ListCell *lc;
 	List *final = NIL;
+	List *window_quals;
 	int i = 0;
 
 	/* columns of a JOIN ... USING, as parse analysis compared them */
@@ -1396,6 +1650,7 @@ split_query(WeirViewPlan *plan, Query *query)
 	input->hasAggs = false;
 	input->queryId = 0;
 	plan->input = input;
+	window_quals = take_window_quals(input);
 
 	plan->grouped = query->groupClause != NIL;
 	plan->nkeys = list_length(query->groupClause);
@@ -1408,6 +1663,13 @@ split_query(WeirViewPlan *plan, Query *query)
 		(void) add_input_column(plan, expr, "key");
 		set_key(&plan->keys[i++], expr, clause);
 		context.key_exprs = lappend(context.key_exprs, expr);
+	}
+	if (window_quals != NIL)
+	{
+		add_window_keys(plan, window_quals, &context.key_exprs);
+		if (having != NULL)
+			window_quals = lappend(window_quals, having);
+		having = (Node *) make_ands_explicit(window_quals);
 	}
 
 	plan->column_key = palloc(sizeof(int) * (list_length(targetlist) + 1));
@@ -1444,6 +1706,59 @@ split_query(WeirViewPlan *plan, Query *query)
 
 
 /* ---------- entry points ---------- */
+
+/* The call that gives the first window only. */
+static FuncExpr *
+first_window_call(FuncExpr *call, const WindowFunction *function)
+{
+	HeapTuple tup = SearchSysCache1(PROCOID, ObjectIdGetDatum(call->funcid));
+	FuncExpr *first = copyObject(call);
+	Oid types[FUNC_MAX_ARGS];
+	ListCell *lc;
+
+	if (!HeapTupleIsValid(tup))
+		elog(ERROR, "cache lookup failed for function %u", call->funcid);
+	first->args =
+		expand_function_arguments(call->args, false, call->funcresulttype, tup);
+	ReleaseSysCache(tup);
+	foreach(lc, first->args)
+		types[foreach_current_index(lc)] = exprType(lfirst(lc));
+	first->funcid = LookupFuncName(
+		list_make2(makeString("weir"), makeString(pstrdup(function->first))),
+		list_length(first->args), types, false);
+	return first;
+}
+
+/* Let window functions give a row its first window. */
+static void
+use_first_windows(Query *query)
+{
+	ListCell *lc;
+	ListCell *lf;
+
+	check_stack_depth();
+	foreach(lc, query->cteList)
+		use_first_windows(
+			castNode(Query, lfirst_node(CommonTableExpr, lc)->ctequery));
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_SUBQUERY)
+			use_first_windows(rte->subquery);
+		if (rte->rtekind != RTE_FUNCTION)
+			continue;
+		foreach(lf, rte->functions)
+		{
+			RangeTblFunction *f = lfirst_node(RangeTblFunction, lf);
+			const WindowFunction *function = window_function(f->funcexpr);
+
+			if (function != NULL && function->first != NULL)
+				f->funcexpr = (Node *) first_window_call(
+					(FuncExpr *) f->funcexpr, function);
+		}
+	}
+}
 
 static Query *
 rewrite_input(const WeirViewPlan *plan)
@@ -1484,6 +1799,7 @@ plan_rewritten(Query *query)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		pushed = true;
 	}
+	use_first_windows(query);
 	PG_TRY();
 	{
 		planning = query;

@@ -34,11 +34,12 @@ typedef struct WeirKey
 	int16 typlen;
 	bool typbyval;
 	char typalign;
-	bool by_image;	/* equality is byte equality (btree support
+	bool by_image;		/* equality is byte equality (btree support
 								 * function 4 says so; never for bpchar) */
-	bool is_window; /* the window's key (or its other bound): fixed
-								 * by the pane, not hashed */
-	Oid eq_op;		/* of the GROUP BY clause */
+	bool is_window;		/* the window's key (or its other bound): fixed
+								 * by the window, not hashed */
+	bool is_window_end; /* which of the two */
+	Oid eq_op;			/* of the GROUP BY clause */
 	Oid eq_proc;
 	Oid hash_proc; /* InvalidOid: not hashable, hashes to 0 */
 } WeirKey;
@@ -57,7 +58,8 @@ typedef struct WeirViewPlan
 	int ninputs;			   /* columns of the input query */
 	WeirWindow window;		   /* kind NONE: unwindowed */
 	int window_key;			   /* 0-based key the pane is computed from */
-	bool merged;			   /* states of its groups get merged */
+	bool merged;			   /* groups are merged before they are shown: see
+								 * weir_aggs_create */
 	bool grouped;			   /* false: no GROUP BY, exactly one row */
 	Bitmapset *stream_columns; /* attnos of the stream the input needs */
 

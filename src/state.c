@@ -13,7 +13,8 @@
  *
  * Formats (all in the area, none durable):
  *
- *	Root	sorted array of panes; the registry of open cuts
+ *	Root	sorted array of panes; the registry of open cuts; how far windows
+ *			have been swept
  *	Pane	window end, stamp, and one Part ("narrow") or, from SPLIT_GROUPS
  *			groups on, WEIR_PARTITIONS Parts by the high bits of the hash
  *			("wide"): ten groups cost about 2 kB, and no table is doubled in
@@ -169,6 +170,8 @@ typedef struct Root
 	uint32 capacity;
 	dsa_pointer panes;	  /* PaneRef[capacity], by end */
 	uint64 clean_version; /* groups with begin <= it are durable */
+	int64 swept;		  /* windows up to this end are in the heap for
+						   * every snapshot; guard: publish_lock */
 	dsa_pointer limbo;	  /* panes that left the array, not yet freed */
 	dsa_pointer layout;	  /* text, with its 0: what the states are; constant */
 	uint32 layout_size;
@@ -1091,6 +1094,7 @@ weir_state_attach(WeirViewShared *v, const char *layout, bool *fresh)
 		root->magic = ROOT_MAGIC;
 		root->layout = text;
 		root->layout_size = size;
+		root->swept = PG_INT64_MIN;
 		for (int i = 0; i < MAX_CUTS; i++)
 			pg_atomic_init_u64(&root->cuts[i], 0);
 		LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
@@ -1648,7 +1652,7 @@ weir_state_panes(WeirState *s, int64 final_before, int64 **ends)
 
 		if (pane->end > final_before)
 			break;
-		if (!pane_is_closed(pane))
+		if (pane->ngroups > 0 && !pane_is_closed(pane))
 			(*ends)[n++] = pane->end;
 	}
 	return n;
@@ -1661,18 +1665,21 @@ weir_state_min_pane(WeirState *s)
 	{
 		Pane *pane = pane_number(s->root, i);
 
-		if (!pane_is_closed(pane))
+		if (pane->ngroups > 0 && !pane_is_closed(pane))
 			return pane->end;
 	}
 	return PG_INT64_MAX;
 }
 
 void
-weir_state_stamp(WeirState *s, int64 through, TransactionId xid)
+weir_state_stamp(WeirState *s, int64 through, TransactionId xid, bool overlap)
 {
-	uint32 n = pane_position(s->root, through);
+	uint32 n;
 	bool *closed;
 
+	if (overlap && pane_make(s, through) == NULL)
+		weir_state_out_of_memory(s);
+	n = pane_position(s->root, through);
 	if (n < s->root->npanes && pane_number(s->root, n)->end == through)
 		n++;
 	closed = palloc(Max(n, 1) * sizeof(bool));
@@ -1755,6 +1762,7 @@ weir_state_sweep(WeirState *s, TransactionId oldest)
 			}
 			gone += pane->ngroups;
 			hidden -= pane->ngroups;
+			root->swept = Max(root->swept, pane->end);
 			pane->dropped = Max(v->version, 1);
 			pane->next_limbo = root->limbo;
 			root->limbo = refs[i].pane;
@@ -1769,6 +1777,20 @@ weir_state_sweep(WeirState *s, TransactionId oldest)
 	}
 	pg_atomic_write_u64(&v->shown_groups,
 						pg_atomic_read_u64(&v->groups) - hidden);
+}
+
+int64
+weir_state_swept(WeirState *s)
+{
+	return s->root->swept;
+}
+
+void
+weir_state_set_swept(WeirState *s, int64 through)
+{
+	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
+	s->root->swept = through;
+	LWLockRelease(&s->v->publish_lock);
 }
 
 /* Panes are stamped up to some end, so the first tells. */
@@ -1880,6 +1902,7 @@ typedef struct Reader
 {
 	WeirViewShared *v;
 	uint64 cut;
+	int64 closed; /* windows up to this end are in the heap */
 	CutPane *panes;
 	uint32 npanes;
 	uint32 panes_size;
@@ -1991,6 +2014,7 @@ cut_open(Reader *r, WeirPosition *position, TimestampTz *watermark)
 		my_cut.v = v;
 
 		r->cut = v->version;
+		r->closed = root->swept;
 		r->npanes = npanes;
 		for (uint32 i = 0; i < npanes; i++)
 		{
@@ -2299,8 +2323,12 @@ copy_cut(Reader *r, Snapshot snapshot, const uint32 *hash)
 
 	weir_debug_point("state-read");
 	for (uint32 i = 0; i < r->npanes && done; i++)
+	{
 		if (pane_is_shown(r->panes[i].stamp, snapshot))
 			done = copy_pane(r, &r->panes[i], hash);
+		else
+			r->closed = Max(r->closed, r->panes[i].end);
+	}
 	weir_state_release_cuts();
 	return done;
 }
@@ -2308,7 +2336,7 @@ copy_cut(Reader *r, Snapshot snapshot, const uint32 *hash)
 bool
 weir_state_read(WeirViewShared *v, const char *layout, Snapshot snapshot,
 				const uint32 *hash, WeirGroupCallback callback, void *arg,
-				WeirPosition *position, TimestampTz *watermark)
+				WeirPosition *position, TimestampTz *watermark, int64 *closed)
 {
 	Reader r = {.v = v};
 	MemoryContext cxt;
@@ -2339,6 +2367,7 @@ weir_state_read(WeirViewShared *v, const char *layout, Snapshot snapshot,
 		if (!done && r.file != NULL)
 			BufFileClose(r.file);
 	}
+	*closed = r.closed;
 
 	for (Chunk *chunk = r.head; chunk != NULL; chunk = chunk->next)
 		give_chunk(chunk, callback, arg);

@@ -99,13 +99,23 @@ extern void weir_state_publish(WeirState *s, WeirPut *puts, int n,
 
 /* ---- panes, for closing ---- */
 
-/* Panes with end <= final_before, oldest first; palloc'd array of ends. */
+/* Panes with groups and end <= final_before that are not closed, oldest first;
+ * palloc'd array of ends. */
 extern int weir_state_panes(WeirState *s, int64 final_before, int64 **ends);
-/* Smallest pane end (to know cheaply that nothing closes); PG_INT64_MAX. */
+/* Smallest end of those (to know cheaply that nothing closes); PG_INT64_MAX. */
 extern int64 weir_state_min_pane(WeirState *s);
-/* Mark panes with end <= through as being moved to the heap by xid.  Under
- * publish_lock.  Replaces the stamp of an aborted attempt. */
-extern void weir_state_stamp(WeirState *s, int64 through, TransactionId xid);
+/*
+ * Mark panes with end <= through as being moved to the heap by xid.  Under
+ * publish_lock.  Replaces the stamp of an aborted attempt.  overlap: windows up
+ * to "through" go although panes that count in them stay; then there is a pane
+ * of that end afterwards, if only to bear the stamp (may raise 53200).
+ */
+extern void weir_state_stamp(WeirState *s, int64 through, TransactionId xid,
+							 bool overlap);
+/* Windows up to this end are in the heap for every snapshot. */
+extern int64 weir_state_swept(WeirState *s);
+/* Say so of a checkpoint just loaded. */
+extern void weir_state_set_swept(WeirState *s, int64 through);
 /* Free stamped panes whose xid committed and is older than every snapshot
  * (oldest: GetOldestNonRemovableTransactionId); take off the stamps of aborted
  * attempts.  To be called again while there are stamps: xids are reused. */
@@ -136,13 +146,16 @@ extern void weir_state_mark_clean(WeirState *s, uint64 version);
  * stamp is visible to the snapshot (own or committed) are left out, all others
  * are given.  hash: only groups with this hash (NULL: all).  The callback gets
  * private copies (in the current context) outside all locks; it may raise.
- * *position and *watermark: of the cut.  False: the state is not in memory
- * (or went away meanwhile): read the blobs instead (checkpoint.h).
+ * *position and *watermark: of the cut; *closed: windows with end <= this are in
+ * the heap for this snapshot, later ones are not; all three are set before the
+ * first call back.  False: the state is not in memory (or went away meanwhile):
+ * read the blobs instead (checkpoint.h).
  */
 extern bool weir_state_read(WeirViewShared *v, const char *layout,
 							Snapshot snapshot, const uint32 *hash,
 							WeirGroupCallback callback, void *arg,
-							WeirPosition *position, TimestampTz *watermark);
+							WeirPosition *position, TimestampTz *watermark,
+							int64 *closed);
 
 /* before_shmem_exit / abort: release a cut this process still holds. */
 extern void weir_state_release_cuts(void);

@@ -1601,6 +1601,36 @@ explain_window(Lines *lines, const WeirViewPlan *plan,
 						 interval_text(&plan->window.unit),
 						 duration_text(options->allowed_lateness)));
 			return;
+		case WEIR_WINDOW_HOP:
+			put_line(lines,
+					 psprintf("Window: %s every %s, kept in slices of %s, "
+							  "allowed lateness %s",
+							  duration_text(plan->window.size),
+							  duration_text(plan->window.slide),
+							  duration_text(plan->window.slide),
+							  duration_text(options->allowed_lateness)));
+			return;
+		case WEIR_WINDOW_CUMULATE:
+			put_line(lines,
+					 psprintf("Window: %s growing by %s, kept in slices of %s, "
+							  "allowed lateness %s",
+							  duration_text(plan->window.size),
+							  duration_text(plan->window.slide),
+							  duration_text(plan->window.slide),
+							  duration_text(options->allowed_lateness)));
+			return;
+		case WEIR_WINDOW_SESSION:
+			put_line(lines,
+					 psprintf("Window: sessions with gaps of up to %s, allowed "
+							  "lateness %s",
+							  duration_text(plan->window.size),
+							  duration_text(options->allowed_lateness)));
+			return;
+		case WEIR_WINDOW_COUNT:
+			put_line(lines, psprintf("Window: " INT64_FORMAT
+									 " rows of a key, every " INT64_FORMAT,
+									 plan->window.size, plan->window.slide));
+			return;
 	}
 }
 

@@ -92,6 +92,7 @@
 #include "checkpoint.h"
 #include "compat.h"
 #include "debug.h"
+#include "expand.h"
 #include "final.h"
 #include "plan.h"
 #include "secure.h"
@@ -499,6 +500,7 @@ typedef struct Maker
 {
 	const WeirViewPlan *plan;
 	WeirFinalizer *finalizer;
+	WeirExpander *expander; /* or NULL */
 	const char *layout;
 	WeirKeys *keys;
 	MemoryContext per_row;
@@ -541,6 +543,29 @@ add_group(const WeirGroup *g, void *arg)
 }
 
 /*
+ * WeirGroupCallback, for views whose groups are shown several times: keep it,
+ * to be shown when all are there.
+ */
+static void
+keep_group(const WeirGroup *g, void *arg)
+{
+	Maker *maker = arg;
+	WeirGroup group = *g;
+
+	if (!maker->hashed)
+	{
+		MemoryContext old = MemoryContextSwitchTo(maker->per_row);
+
+		weir_keys_deform(maker->keys, g->key, maker->values, maker->nulls);
+		group.hash = weir_keys_hash(maker->keys, maker->values, maker->nulls);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(maker->per_row);
+	}
+	if (maker->hash == NULL || *maker->hash == group.hash)
+		weir_expand_add(maker->expander, &group, true);
+}
+
+/*
  * The one group of a view without GROUP BY before it has seen any row.
  */
 static void
@@ -564,6 +589,9 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 {
 	TimestampTz watermark = WEIR_NO_TIME;
 	WeirPosition position;
+	int64 closed = PG_INT64_MIN;
+	bool expand = weir_expand_needed(maker->plan);
+	WeirGroupCallback callback = expand ? keep_group : add_group;
 
 	for (;;)
 	{
@@ -571,10 +599,12 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 		bool done;
 
 		maker->image = image_make(view, snapshot, maker->hash);
+		if (expand)
+			maker->expander = weir_expand_create(maker->plan);
 		maker->hashed = true;
 		done = v != NULL &&
 			   weir_state_read(v, maker->layout, snapshot, maker->hash,
-							   add_group, maker, &position, &watermark);
+							   callback, maker, &position, &watermark, &closed);
 		/* did that entry answer for this view all the time? */
 		if (v == weir_shmem_view(view))
 		{
@@ -582,14 +612,23 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 				break;
 			/* not in memory: the checkpoint visible to this snapshot */
 			maker->hashed = false;
-			if (!weir_checkpoint_read(view, maker->layout, snapshot, add_group,
-									  maker, &position, &watermark))
+			if (!weir_checkpoint_read(view, maker->layout, snapshot, callback,
+									  maker, &position, &watermark, &closed))
 				watermark = WEIR_NO_TIME;
 			break;
 		}
 		image_free(maker->image);
 		maker->image = NULL;
+		if (expand)
+			weir_expand_free(maker->expander);
 		CHECK_FOR_INTERRUPTS();
+	}
+	if (expand)
+	{
+		maker->hashed = true;
+		weir_expand_finish(maker->expander, closed, PG_INT64_MAX, add_group,
+						   maker);
+		weir_expand_free(maker->expander);
 	}
 	maker->image->watermark = watermark;
 	if (!maker->plan->grouped && maker->image->groups == 0)

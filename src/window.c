@@ -12,7 +12,7 @@
  *
  * A window that would begin or end outside the range of timestamps is an
  * error (22008), never a wrapped number: then `end' of every window is finite
- * and smaller than PG_INT64_MAX - 1, and comparing ends needs no care.
+ * and smaller than PG_INT64_MAX - 2, and comparing ends needs no care.
  *
  *-------------------------------------------------------------------------
  */
@@ -143,12 +143,61 @@ weir_window_end(const WeirWindow *w, int64 key)
 	{
 		if (w->kind == WEIR_WINDOW_TRUNC)
 			end = trunc_end(w, key);
+		else if (w->kind == WEIR_WINDOW_CUMULATE)
+			elog(ERROR, "cumulate window is not named by its end");
 		else if (pg_add_s64_overflow(key, w->size, &end))
 			time_out_of_range();
 	}
 	if (!IS_VALID_TIMESTAMP(end))
 		time_out_of_range();
 	return end;
+}
+
+int64
+weir_window_start(const WeirWindow *w, int64 end)
+{
+	int64 start;
+
+	if (w->kind == WEIR_WINDOW_CUMULATE)
+		return weir_window_bin_start(end - 1, w->size, w->origin);
+	if (pg_sub_s64_overflow(end, w->size, &start) || !IS_VALID_TIMESTAMP(start))
+		time_out_of_range();
+	return start;
+}
+
+int64
+weir_window_last(const WeirWindow *w, int64 end)
+{
+	int64 last;
+
+	Assert(weir_window_overlaps(w));
+	if (w->kind == WEIR_WINDOW_CUMULATE)
+		last = weir_window_start(w, end) + w->size;
+	else if (pg_add_s64_overflow(end, w->size - w->slide, &last))
+		time_out_of_range();
+	if (!IS_VALID_TIMESTAMP(last))
+		time_out_of_range();
+	return last;
+}
+
+int64
+weir_window_earliest(const WeirWindow *w, int64 pane)
+{
+	Assert(weir_window_overlaps(w));
+	return pane - (w->size - w->slide);
+}
+
+int64
+weir_window_next_end(const WeirWindow *w, int64 end, int64 after)
+{
+	uint64 slide = w->slide;
+
+	/* unsigned: "after" may be as far away as can be */
+	if (end > after)
+		return end -
+			   (int64) (((uint64) end - (uint64) after - 1) / slide * slide);
+	return end +
+		   (int64) ((((uint64) after - (uint64) end) / slide + 1) * slide);
 }
 
 bool
@@ -170,8 +219,9 @@ weir_window_is_final(int64 end, int64 allowed_lateness, TimestampTz watermark)
 }
 
 /*
- * Infinity is answered by PG_INT64_MAX - 1: beyond every end, and not the
- * PG_INT64_MAX by which state.c says that there is no pane.
+ * Infinity is answered by PG_INT64_MAX - 2: beyond every end, and before
+ * WEIR_PANE_SPANS and the PG_INT64_MAX by which state.c says that there is no
+ * pane.
  */
 int64
 weir_window_final_before(int64 allowed_lateness, TimestampTz watermark)
@@ -182,7 +232,7 @@ weir_window_final_before(int64 allowed_lateness, TimestampTz watermark)
 	if (watermark == WEIR_NO_TIME || allowed_lateness == PG_INT64_MAX)
 		return PG_INT64_MIN;
 	if (watermark == DT_NOEND)
-		return PG_INT64_MAX - 1;
+		return PG_INT64_MAX - 2;
 	if (pg_sub_s64_overflow(watermark, allowed_lateness, &before))
 		return PG_INT64_MIN;
 	return before;
@@ -249,6 +299,159 @@ weir_tumble_end(PG_FUNCTION_ARGS)
 	int64 end;
 
 	if (pg_add_s64_overflow(start, size, &end) || !IS_VALID_TIMESTAMP(end))
+		time_out_of_range();
+	PG_RETURN_TIMESTAMPTZ(end);
+}
+
+/* ---- SQL: hop and cumulate ---- */
+
+PG_FUNCTION_INFO_V1(weir_window_count);
+PG_FUNCTION_INFO_V1(weir_hop_start);
+PG_FUNCTION_INFO_V1(weir_hop_end);
+PG_FUNCTION_INFO_V1(weir_cumulate_start);
+PG_FUNCTION_INFO_V1(weir_cumulate_end);
+PG_FUNCTION_INFO_V1(weir_cumulate_step);
+
+#define MAX_WINDOWS 1000000
+
+int
+weir_window_parts(const Interval *slide, const Interval *size, bool cumulate,
+				  int64 *slide_us, int64 *size_us)
+{
+	const char *what = cumulate ? "step" : "slide";
+
+	*slide_us = weir_window_fixed_length(slide, what);
+	*size_us = weir_window_fixed_length(size, "size");
+	if (*slide_us > *size_us || *size_us % *slide_us != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("window size must be a multiple of the %s", what),
+				 errhint("The %s comes first: %s(ts, %s, size).", what,
+						 cumulate ? "cumulate" : "hop", what)));
+	if (*size_us / *slide_us > MAX_WINDOWS)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("window size must not be more than %d times the %s",
+						MAX_WINDOWS, what)));
+	return (int) (*size_us / *slide_us);
+}
+
+/* (slide, size, cumulate): in how many windows a time is, at most. */
+Datum
+weir_window_count(PG_FUNCTION_ARGS)
+{
+	int64 slide;
+	int64 size;
+
+	PG_RETURN_INT32(weir_window_parts(PG_GETARG_INTERVAL_P(0),
+									  PG_GETARG_INTERVAL_P(1),
+									  PG_GETARG_BOOL(2), &slide, &size));
+}
+
+/* Arguments (ts, slide, size, origin, n): what all of them ask. */
+static int64
+grid_arguments(FunctionCallInfo fcinfo, bool cumulate, int64 *slide,
+			   int64 *size, int64 *origin)
+{
+	int64 ts = PG_GETARG_TIMESTAMPTZ(0);
+
+	(void) weir_window_parts(PG_GETARG_INTERVAL_P(1), PG_GETARG_INTERVAL_P(2),
+							 cumulate, slide, size);
+	*origin = PG_GETARG_TIMESTAMPTZ(3);
+	if (unlikely(TIMESTAMP_NOT_FINITE(ts)))
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("infinite timestamp is in no window")));
+	if (unlikely(TIMESTAMP_NOT_FINITE(*origin)))
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("window origin must be finite")));
+	return ts;
+}
+
+/* End of the n-th window that ts is in, from 0. */
+static int64
+hop_end(FunctionCallInfo fcinfo, int64 *size)
+{
+	int64 slide;
+	int64 origin;
+	int64 ts = grid_arguments(fcinfo, false, &slide, size, &origin);
+	int32 n = PG_GETARG_INT32(4);
+	int64 end;
+
+	if (n < 0 || n >= *size / slide)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("window number %d is out of range", n)));
+	if (pg_add_s64_overflow(weir_window_bin_start(ts, slide, origin),
+							slide * (n + 1), &end) ||
+		!IS_VALID_TIMESTAMP(end))
+		time_out_of_range();
+	return end;
+}
+
+Datum
+weir_hop_start(PG_FUNCTION_ARGS)
+{
+	int64 size;
+	int64 end = hop_end(fcinfo, &size);
+	int64 start;
+
+	if (pg_sub_s64_overflow(end, size, &start) || !IS_VALID_TIMESTAMP(start))
+		time_out_of_range();
+	PG_RETURN_TIMESTAMPTZ(start);
+}
+
+Datum
+weir_hop_end(PG_FUNCTION_ARGS)
+{
+	int64 size;
+
+	PG_RETURN_TIMESTAMPTZ(hop_end(fcinfo, &size));
+}
+
+/* (ts, step, size, origin) */
+Datum
+weir_cumulate_start(PG_FUNCTION_ARGS)
+{
+	int64 step;
+	int64 size;
+	int64 origin;
+	int64 ts = grid_arguments(fcinfo, true, &step, &size, &origin);
+
+	PG_RETURN_TIMESTAMPTZ(weir_window_bin_start(ts, size, origin));
+}
+
+/* (ts, step, size, origin): the number of the first window that ts is in, of
+ * those with its start, from 1. */
+Datum
+weir_cumulate_step(PG_FUNCTION_ARGS)
+{
+	int64 step;
+	int64 size;
+	int64 origin;
+	int64 ts = grid_arguments(fcinfo, true, &step, &size, &origin);
+
+	PG_RETURN_INT32(
+		(int32) ((ts - weir_window_bin_start(ts, size, origin)) / step + 1));
+}
+
+/* (ts, step, size, origin, n): end of the n-th window with ts's start; n = 0,
+ * of the first that ts is in. */
+Datum
+weir_cumulate_end(PG_FUNCTION_ARGS)
+{
+	int64 step;
+	int64 size;
+	int64 origin;
+	int64 ts = grid_arguments(fcinfo, true, &step, &size, &origin);
+	int32 n = PG_GETARG_INT32(4);
+	int64 start = weir_window_bin_start(ts, size, origin);
+	int64 end;
+
+	if (n == 0)
+		n = (ts - start) / step + 1;
+	if (n < 0 || n > size / step)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("window number %d is out of range", n)));
+	if (pg_add_s64_overflow(start, step * n, &end) || !IS_VALID_TIMESTAMP(end))
 		time_out_of_range();
 	PG_RETURN_TIMESTAMPTZ(end);
 }

@@ -5,9 +5,13 @@
  *	  I/O, no clock, no catalog.  (window.c also holds the SQL-callable
  *	  scalars behind the window functions.)
  *
- * A window view keeps its groups by pane; in this release a pane is one
- * window and is named by the window's end (int64 microseconds, timestamptz or
- * timestamp taken as UTC alike).
+ * A window view keeps its groups by pane, named by an end of a window (int64
+ * microseconds, timestamptz or timestamp taken as UTC alike).  Of tumble and
+ * the calendar a pane is one window.  Of hop and cumulate, whose windows
+ * overlap, it holds the groups that count last in the window of that end; each
+ * group's key says the first window it counts in, and the windows between
+ * follow from the grid: a row is kept once, however many windows it is in.
+ * Sessions and count windows are no panes: see spans.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,8 +25,12 @@
 typedef enum WeirWindowKind
 {
 	WEIR_WINDOW_NONE,
-	WEIR_WINDOW_BIN,  /* tumble() and date_bin(): fixed size */
-	WEIR_WINDOW_TRUNC /* date_trunc(): calendar unit in a zone */
+	WEIR_WINDOW_BIN,	  /* tumble() and date_bin(): fixed size */
+	WEIR_WINDOW_TRUNC,	  /* date_trunc(): calendar unit in a zone */
+	WEIR_WINDOW_HOP,	  /* hop(): fixed size, one begins every slide */
+	WEIR_WINDOW_CUMULATE, /* cumulate(): one start, ends every slide */
+	WEIR_WINDOW_SESSION,  /* session(): as long as no gap is larger */
+	WEIR_WINDOW_COUNT	  /* count_window(): by the number of the row */
 } WeirWindowKind;
 
 /*
@@ -33,7 +41,10 @@ typedef struct WeirWindow
 	WeirWindowKind kind;
 	bool key_is_end;	 /* key value is window_end, else the start */
 	bool is_timestamptz; /* else timestamp */
-	int64 size;			 /* WEIR_WINDOW_BIN: microseconds > 0 */
+	int64 size;			 /* BIN, HOP, CUMULATE: microseconds > 0; SESSION:
+						  * the gap; COUNT: rows */
+	int64 slide;		 /* HOP; CUMULATE: the step; COUNT: rows */
+	int64 origin;		 /* BIN, HOP, CUMULATE */
 	Interval unit;		 /* WEIR_WINDOW_TRUNC: one unit */
 	pg_tz *zone;		 /* WEIR_WINDOW_TRUNC; NULL: session TimeZone */
 } WeirWindow;
@@ -45,8 +56,42 @@ extern int64 weir_window_bin_start(int64 ts, int64 size, int64 origin);
  * with the hint to use date_trunc.  what: "size", "slide", for the message. */
 extern int64 weir_window_fixed_length(const Interval *iv, const char *what);
 
-/* End of the window whose key has this value. */
+/*
+ * In how many windows of hop (of cumulate) a time is at most, and the lengths
+ * in microseconds; ereports 22023 unless size is a multiple of slide (step).
+ */
+extern int weir_window_parts(const Interval *slide, const Interval *size,
+							 bool cumulate, int64 *slide_us, int64 *size_us);
+
+/* End of the window whose key has this value (of cumulate it must be the end). */
 extern int64 weir_window_end(const WeirWindow *w, int64 key);
+
+/* Do windows of this kind overlap, so that a row may be in several panes' worth? */
+static inline bool
+weir_window_overlaps(const WeirWindow *w)
+{
+	return w->kind == WEIR_WINDOW_HOP || w->kind == WEIR_WINDOW_CUMULATE;
+}
+
+/* Are its windows kept with the key, not by pane? */
+static inline bool
+weir_window_is_span(const WeirWindow *w)
+{
+	return w->kind == WEIR_WINDOW_SESSION || w->kind == WEIR_WINDOW_COUNT;
+}
+
+/*
+ * Of windows that overlap: the end of the last one that a row is in whose first
+ * one ends at "end"; ereports 22008 when it is out of range.  And the start of
+ * the window with that end.
+ */
+extern int64 weir_window_last(const WeirWindow *w, int64 end);
+extern int64 weir_window_start(const WeirWindow *w, int64 end);
+/* The earliest end not before a row's panes begin to count: of windows that
+ * overlap the first that may hold a group of this pane. */
+extern int64 weir_window_earliest(const WeirWindow *w, int64 pane);
+/* The smallest end after "after", on the grid that "end" lies on. */
+extern int64 weir_window_next_end(const WeirWindow *w, int64 end, int64 after);
 
 /* W >= e: every event of [s,e) is expected to have come. */
 extern bool weir_window_is_complete(int64 end, TimestampTz watermark);

@@ -973,7 +973,7 @@ must_close(const Run *run)
 	if (flow->options->emit == WEIR_EMIT_LIVE &&
 		weir_state_memory_used() < (Size) weir_state_memory * 1024 / 10 * 6)
 		return false;
-	return weir_state_min_pane(flow->state) <= weir_flow_final_before(flow);
+	return weir_flow_next_end(flow) <= weir_flow_final_before(flow);
 }
 
 static bool
@@ -1727,7 +1727,7 @@ would_close(Oid stream, TimestampTz target)
 			flow->plan->window.kind == WEIR_WINDOW_NONE ||
 			target <= flow->watermark)
 			continue;
-		end = weir_state_min_pane(flow->state);
+		end = weir_flow_next_end(flow);
 		if (end != PG_INT64_MAX && end > flow->closed_before &&
 			weir_window_is_final(end, flow->lateness, target))
 			return true;
