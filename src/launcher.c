@@ -146,7 +146,32 @@ forget_database(Oid db)
 	}
 }
 
-/* databases[] follows pg_database. */
+/* Ask the workers of a database to end.  Returns how many there are. */
+static int
+stop_workers(Oid db)
+{
+	int n = 0;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+	{
+		WeirWorkerShared *w = &weir_shared->workers[i];
+
+		if (w->in_use && w->db == db)
+		{
+			kill(w->pid, SIGTERM);
+			n++;
+		}
+	}
+	LWLockRelease(&weir_shared->directory_lock);
+	return n;
+}
+
+/*
+ * databases[] follows pg_database.  A database that takes no connections any
+ * more may still have workers: the state of its views is theirs until they are
+ * gone, and then they wake us.
+ */
 static void
 update_databases(void)
 {
@@ -161,15 +186,16 @@ update_databases(void)
 		Oid gone = InvalidOid;
 
 		LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
-		if (OidIsValid(d->db) && d->bars == 0 &&
-			!list_member_oid(databases, d->db))
-		{
+		d->closed = !list_member_oid(databases, d->db);
+		if (OidIsValid(d->db) && d->bars == 0 && d->closed)
 			gone = d->db;
-			d->db = InvalidOid;
-		}
 		LWLockRelease(&weir_shared->directory_lock);
-		if (OidIsValid(gone))
-			forget_database(gone);
+		if (!OidIsValid(gone) || stop_workers(gone) > 0)
+			continue;
+		LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+		d->db = InvalidOid;
+		LWLockRelease(&weir_shared->directory_lock);
+		forget_database(gone);
 	}
 	list_free(databases);
 }
@@ -318,7 +344,7 @@ start_workers(TimestampTz now)
 		d = weir_shared->databases[i];
 		want = d.wants_look ? Max(d.want_workers, 1) : d.want_workers;
 		want = Min(want, WEIR_MAX_WORKERS);
-		if (!OidIsValid(d.db) || d.bars > 0)
+		if (!OidIsValid(d.db) || d.bars > 0 || d.closed)
 			want = 0;
 		for (int j = 0; j < want; j++)
 			runs[j] = worker_runs(d.db, j);
@@ -420,27 +446,6 @@ add_bar(Oid db, int n)
 		}
 	}
 	LWLockRelease(&weir_shared->directory_lock);
-}
-
-/* Ask the workers of a database to end.  Returns how many there are. */
-static int
-stop_workers(Oid db)
-{
-	int n = 0;
-
-	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
-	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
-	{
-		WeirWorkerShared *w = &weir_shared->workers[i];
-
-		if (w->in_use && w->db == db)
-		{
-			kill(w->pid, SIGTERM);
-			n++;
-		}
-	}
-	LWLockRelease(&weir_shared->directory_lock);
-	return n;
 }
 
 void

@@ -418,6 +418,7 @@ weir_shmem_database(Oid db, bool make)
 	{
 		unused->db = db;
 		unused->bars = 0;
+		unused->closed = false;
 		unused->wants_look = true;
 		unused->looks_wanted++;
 		unused->want_workers = 0;

@@ -184,6 +184,9 @@ typedef struct WeirDatabaseShared
 	Oid db;					 /* InvalidOid: free */
 	int bars;				 /* > 0: DROP DATABASE etc. under way, start
 								 * nothing */
+	bool closed;			 /* dropped, or takes no connections: start
+								 * nothing, and forget it when its workers
+								 * are gone */
 	bool wants_look;		 /* CREATE EXTENSION or a new database: look
 								 * again whether it has the extension */
 	uint32 looks_wanted;	 /* how often wants_look was set: who looked

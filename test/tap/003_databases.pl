@@ -72,6 +72,21 @@ like($err, qr/must be owner of database/, 'a stranger cannot drop it');
 like($err, qr/cannot run inside a transaction block/, 'nor can a transaction block');
 feed('three', 900, 'three is there');
 
+# a database that takes no connections any more: its workers end, and take what
+# they have in memory to disk first
+$node->safe_psql('postgres', q{ALTER SYSTEM SET weir.checkpoint_interval = '1h'});
+$node->reload;
+feed('deux', 1500, 'before it is closed');
+$node->safe_psql('postgres', 'ALTER DATABASE deux ALLOW_CONNECTIONS false');
+$node->reload; # the launcher looks
+ok($node->poll_query_until('postgres', workers('deux'), '0'), 'closed: its workers end');
+feed('one', 1200, 'one goes on');
+$node->safe_psql('postgres', 'ALTER DATABASE deux ALLOW_CONNECTIONS true');
+$node->reload;
+feed('deux', 1800, 'open again');
+$node->safe_psql('postgres', q{ALTER SYSTEM RESET weir.checkpoint_interval});
+$node->reload;
+
 # DROP DATABASE with its workers busy
 $node->safe_psql('three', 'INSERT INTO s SELECT i % 3, 1 FROM generate_series(1, 100000) i');
 $node->safe_psql('postgres', 'DROP DATABASE three');
@@ -112,12 +127,12 @@ for my $i (1 .. 30)
 is($node->safe_psql('one', 'SELECT sum(n) FROM v'), '600', 'one with the last of them');
 
 # the same OIDs of a dropped database never come back by the shared tables
-feed('deux', 1500, 'the others went on');
+feed('deux', 2100, 'the others went on');
 feed('copy2', 1500, 'copy2 went on');
 
 $node->restart;
 feed('one', 900, 'one after restart');
-feed('deux', 1800, 'deux after restart');
+feed('deux', 2400, 'deux after restart');
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
