@@ -1726,20 +1726,22 @@ truncate_tables(Utility *u)
 
 	/*
 	 * The streams are locked now, and every commit into them is published (a
-	 * commit publishes before it gives up its locks): this is the truth.  An
-	 * error brings the old files back.
+	 * commit publishes before it gives up its locks) but for that of a prepared
+	 * transaction, which is adopted later: this is the truth.  An error brings
+	 * the old files back.
 	 */
 	foreach(lc, statement.truncated)
 	{
 		Oid stream = lfirst_oid(lc);
 		WeirNumber number = weir_order_committed(stream);
+		bool unnumbered = weir_log_has_unnumbered(stream);
 		ListCell *lc2;
 
 		foreach(lc2, dependent_views(stream))
 		{
 			Oid view = lfirst_oid(lc2);
 
-			if (!view_has_durably(view, number))
+			if (unnumbered || !view_has_durably(view, number))
 				ereport(
 					ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),

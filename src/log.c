@@ -54,6 +54,7 @@
 #include "access/multixact.h"
 #include "access/rewriteheap.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
@@ -1716,6 +1717,28 @@ weir_log_remove_prepared(Oid stream, FullTransactionId xid)
 		}
 	}
 	LWLockRelease(&weir_shared->directory_lock);
+}
+
+bool
+weir_log_has_unnumbered(Oid stream)
+{
+	int n;
+	WeirPrepared *prepared = weir_shmem_prepared(&n);
+
+	for (int i = 0; i < n; i++)
+	{
+		WeirPrepared p;
+
+		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+		p = prepared[i];
+		LWLockRelease(&weir_shared->directory_lock);
+		/* one that was rolled back may not have been forgotten yet */
+		if (p.in_use && p.db == MyDatabaseId && p.stream == stream &&
+			!TransactionIdIsInProgress(XidFromFullTransactionId(p.xid)) &&
+			TransactionIdDidCommit(XidFromFullTransactionId(p.xid)))
+			return true;
+	}
+	return false;
 }
 
 static void

@@ -181,6 +181,9 @@ extern bool weir_log_lock_adoption(Oid stream, bool collecting);
 extern bool weir_log_add_prepared(Oid stream, RelFileNumber filenumber,
 								  const WeirTxn *txn);
 extern void weir_log_remove_prepared(Oid stream, FullTransactionId xid);
+/* Has a prepared transaction committed into the stream that nobody has given a
+ * number yet? */
+extern bool weir_log_has_unnumbered(Oid stream);
 
 /* ---- trim ---- */
 /*
