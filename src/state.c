@@ -1262,11 +1262,20 @@ weir_state_find(WeirState *s, int64 pane_end, uint32 hash, dsa_pointer *iter,
 
 /*
  * Give a reservation back.  Backwards, so that slots from the end of a block
- * make it shrink again.
+ * make it shrink again: unless a reader may stand among them, who would lose his
+ * step when others of other sizes take their place.
  */
 static void
 cancel_reservation(WeirState *s)
 {
+	bool shrink;
+
+	if (s->nplan == 0)
+		return;
+	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
+	shrink = pg_atomic_read_u32(&s->v->cuts) == 0;
+	if (!shrink)
+		LWLockRelease(&s->v->publish_lock);
 	while (s->nplan > 0)
 	{
 		PutPlan *plan = &s->plan[--s->nplan];
@@ -1275,7 +1284,7 @@ cancel_reservation(WeirState *s)
 			plan->part->planned--;
 		if (!DsaPointerIsValid(plan->slot))
 			continue;
-		if (plan->bumped)
+		if (plan->bumped && shrink)
 		{
 			Slot *slot = at(plan->slot);
 			GroupBlock *block = at(plan->part->last);
@@ -1294,6 +1303,8 @@ cancel_reservation(WeirState *s)
 		}
 		slot_free(s, plan->pane, plan->slot);
 	}
+	if (shrink)
+		LWLockRelease(&s->v->publish_lock);
 }
 
 /* May the put go where the old version is?  Only asked while no cut is open. */
@@ -2168,7 +2179,10 @@ copy_blocks(Reader *r, int64 end, LWLock *lock, dsa_pointer first)
 		if (full)
 			chunk_next(r, need);
 		if (!r->locked)
+		{
 			CHECK_FOR_INTERRUPTS();
+			weir_debug_point("state-read-on");
+		}
 	}
 	return true;
 }
