@@ -207,6 +207,27 @@ weir_order_leave(void)
 	LWLockRelease(&weir_shared->directory_lock);
 }
 
+static bool
+is_of_stream(const WeirStreamShared *s, const WeirRingEntry *e)
+{
+	return s != NULL && s->in_use && s->stream == e->stream && s->db == e->db;
+}
+
+/*
+ * The highest number published in a stream, or, if it has no place in
+ * streams[], in any of those.  Numbers from before the start are not above
+ * boot_number.  Caller holds order_lock.
+ */
+WeirNumber
+weir_order_last(const WeirStreamShared *s, Oid stream)
+{
+	WeirNumber last = s != NULL && s->in_use && s->stream == stream
+						  ? s->last_published
+						  : weir_shared->last_unlisted;
+
+	return Max(weir_shared->boot_number, last);
+}
+
 /*
  * Take note of a publication.  Returns the worker to be woken, -1: nobody, or
  * -2: unknown.  Caller holds directory_lock and order_lock.
@@ -214,13 +235,19 @@ weir_order_leave(void)
 static int
 note_published(const WeirRingEntry *e)
 {
-	WeirStreamShared *s;
+	WeirStreamShared *s = NULL;
 
-	if (e->slot < 0)
+	if (e->slot >= 0)
+		s = &weir_shared->streams[e->slot];
+	/* it may have been given a place since */
+	for (int i = 0; i < WEIR_MAX_STREAMS && !is_of_stream(s, e); i++)
+		s = &weir_shared->streams[i];
+	if (!is_of_stream(s, e))
+	{
+		weir_shared->last_unlisted =
+			Max(weir_shared->last_unlisted, e->txn.number);
 		return -2;
-	s = &weir_shared->streams[e->slot];
-	if (!s->in_use || s->stream != e->stream || s->db != e->db)
-		return -2;
+	}
 	s->last_published = Max(s->last_published, e->txn.number);
 	s->last_arrival = Max(s->last_arrival, e->txn.arrival);
 	s->watermark = Max(s->watermark, e->txn.watermark);
@@ -309,9 +336,7 @@ weir_order_committed(Oid stream)
 		seed_numbers();
 		if (i == 0)
 			last = weir_shared->last_number;
-		result = weir_shared->boot_number;
-		if (s != NULL && s->stream == stream)
-			result = Max(result, s->last_published);
+		result = weir_order_last(s, stream);
 		if (weir_shared->ncommitting > 0)
 		{
 			for (int j = 0; j < nslots; j++)

@@ -50,6 +50,8 @@ extern WeirNumber weir_order_horizon(uint64 *ring_head);
 /* What weir.wait_for waits for: position >= this covers every transaction of
  * the stream that committed before the call. */
 extern WeirNumber weir_order_committed(Oid stream);
+/* The same without that wait; s: its entry or NULL; caller holds order_lock. */
+extern WeirNumber weir_order_last(const WeirStreamShared *s, Oid stream);
 
 /* ---- append ---- */
 

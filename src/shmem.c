@@ -218,6 +218,9 @@ weir_shmem_stream(Oid stream, bool make)
 		unused->db = MyDatabaseId;
 		unused->stream = stream;
 		unused->last_arrival = WEIR_NO_TIME;
+		/* it may be one of those that had no place before; who publishes
+		 * holds directory_lock, too */
+		unused->last_published = weir_shared->last_unlisted;
 		unused->watermark = WEIR_NO_TIME;
 		unused->worker = -1;
 		unused->in_use = true;

@@ -213,6 +213,8 @@ typedef struct WeirShared
 	TimestampTz last_arrival; /* arrival stamps never fall */
 	int ncommitting;		  /* slots with a number */
 	int nwaiting;			  /* workers[] with waits */
+	WeirNumber last_unlisted; /* highest published number of streams that have
+								 * no place in streams[] */
 	uint64 ring_head;		  /* entries ever published; entry i is
 								 * ring[i % WEIR_RING_SIZE] */
 

@@ -1481,9 +1481,7 @@ committed_number(Oid stream)
 	WeirNumber result;
 
 	LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
-	result = weir_shared->boot_number;
-	if (s != NULL)
-		result = Max(result, s->last_published);
+	result = weir_order_last(s, stream);
 	LWLockRelease(&weir_shared->order_lock);
 	return result;
 }
