@@ -522,6 +522,9 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 	flow->closed_before = row->closed_before;
 	flow->lateness = row->allowed_lateness;
 	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
+	if (flow->v->errors_unsaved)
+		weir_state_discard(flow->v);
+	flow->v->errors_unsaved = false;
 	flow->state = weir_state_attach(flow->v, p->layout, fresh);
 	if (*fresh)
 		load_state(flow, found);
@@ -1083,6 +1086,7 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 	 * From here on nothing raises.  The counters first, so that whoever has
 	 * waited for the position finds them.
 	 */
+	v->errors_unsaved = p->errors != NIL;
 	if (p->started)
 	{
 		pg_atomic_write_u64(&v->events_in, pg_atomic_read_u64(&v->events_in) +
@@ -1465,6 +1469,7 @@ checkpoint_is_through(WeirFlow *flow)
 	flow->closed_before = p->checkpoint.row.closed_before;
 	free_errors(p->errors);
 	p->errors = NIL;
+	flow->v->errors_unsaved = false;
 	p->dirty = false;
 }
 

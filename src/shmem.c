@@ -301,6 +301,7 @@ reset_view(WeirViewShared *v)
 	pg_atomic_init_u32(&v->status, WEIR_VIEW_STARTING);
 	v->state_valid = false;
 	v->publishing = false;
+	v->errors_unsaved = false;
 	v->version = 0;
 	v->root = InvalidDsaPointer;
 	pg_atomic_init_u32(&v->cuts, 0);

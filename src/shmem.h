@@ -135,6 +135,9 @@ typedef struct WeirViewShared
 	bool state_valid;	   /* false: readers use the blobs */
 	bool publishing;	   /* set through a publish; found set by a
 								 * successor: discard and reload */
+	bool errors_unsaved;   /* only the worker knows events that it has skipped
+							* since the last checkpoint: its successor takes
+							* that one, and skips them anew */
 	uint64 version;		   /* number of the last publish */
 	dsa_pointer root;	   /* state.c's WeirStateRoot */
 	pg_atomic_uint32 cuts; /* open cuts */

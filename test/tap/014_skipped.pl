@@ -1,0 +1,43 @@
+# A skipped event is written down, even if the worker that skipped it ends and
+# cannot take its checkpoint.
+
+use strict;
+use warnings;
+
+use lib 'test/tap';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WeirTest;
+
+my $node = weir_node('skipped');
+
+$node->safe_psql('postgres', q{ALTER SYSTEM SET weir.checkpoint_interval = '1h'});
+$node->reload;
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE s (k int, v int) USING stream;
+	CREATE MATERIALIZED VIEW v USING continuous WITH (on_error = skip) AS
+		SELECT k, sum(100 / v) AS s FROM s GROUP BY k});
+weir_wait($node);
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+$node->safe_psql('postgres', 'INSERT INTO s VALUES (1, 10), (1, 0), (1, 20)');
+weir_wait($node);
+is($node->safe_psql('postgres', 'TABLE v'), '1|15', 'one event is skipped');
+
+# the view is locked while its worker goes
+my $ddl = $node->background_psql('postgres');
+$ddl->query_safe('BEGIN');
+$ddl->query_safe('ALTER MATERIALIZED VIEW v RENAME TO w');
+my $pid = $node->safe_psql('postgres', 'SELECT pid FROM weir.workers');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 60000)");
+$ddl->query_safe('ROLLBACK');
+$ddl->quit;
+
+weir_wait($node);
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+is($node->safe_psql('postgres', 'TABLE v'), '1|15', 'it is skipped once');
+is($node->safe_psql('postgres', 'SELECT event, sqlstate FROM weir.errors'),
+	'{"k": 1, "v": 0}|22012', 'and written down');
+$node->stop;
+done_testing();
