@@ -413,11 +413,13 @@ event_json(Batch *b, WeirBatchMember *m)
 static void
 remember_skip(Batch *b, WeirBatchMember *m, const ErrorData *e)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 	char *json = event_json(b, m);
 	int n = b->slice.at_chunk;
 	WeirSkippedRow *skip;
+	MemoryContext old;
 
+	/* only what is kept: the rest goes with the batch's transaction */
+	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (m->skips == NULL)
 		m->skips = palloc(16 * sizeof(WeirSkippedRow));
 	else if (m->nskips >= 16 && (m->nskips & (m->nskips - 1)) == 0)
@@ -427,7 +429,7 @@ remember_skip(Batch *b, WeirBatchMember *m, const ErrorData *e)
 	skip->xid = b->txns[b->txn_of[n]].xid;
 	skip->chunk = b->number_in_txn[n];
 	skip->row = b->slice.at_row;
-	skip->json = json;
+	skip->json = json ? pstrdup(json) : NULL;
 	skip->sqlstate = pstrdup(unpack_sql_state(e->sqlerrcode));
 	skip->message = pstrdup(e->message);
 	MemoryContextSwitchTo(old);
