@@ -126,3 +126,14 @@ SELECT late FROM weir.views WHERE view = 'rt_i'::regclass;
 SELECT * FROM rt_i;
 SELECT count(*) FROM rt_idle;
 DROP TABLE rt_idle CASCADE;
+
+-- also one that is told so while a view reads it
+CREATE TABLE rt_told (ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '0');
+CREATE MATERIALIZED VIEW rt_t USING continuous WITH (emit = final) AS
+  SELECT window_start, count(*) AS n FROM rt_told, tumble(ts, '1 second') GROUP BY window_start;
+INSERT INTO rt_told VALUES ('2026-01-01 00:00:00.1Z');
+SELECT weir.wait_for('rt_t');
+ALTER TABLE rt_told SET (idle_timeout = '100 ms');
+DO $$ BEGIN FOR i IN 1 .. 3000 LOOP EXIT WHEN EXISTS (SELECT FROM rt_t); PERFORM pg_sleep(0.01); END LOOP; END $$;
+SELECT * FROM rt_t;
+DROP TABLE rt_told CASCADE;

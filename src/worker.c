@@ -64,6 +64,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -141,6 +142,7 @@ typedef struct Stream
 	Oid oid;
 	bool collected; /* prepared transactions, see log.h */
 	/* idleness */
+	bool options_known;	   /* false: they may have changed */
 	int64 idle_timeout;	   /* us; 0: off */
 	TimestampTz commit_at; /* clock at the last commit seen */
 	TimestampTz commit_watermark;
@@ -368,6 +370,21 @@ find_stream(Oid oid)
 	s->commit_watermark = WEIR_NO_TIME;
 	streams = keep(streams, s);
 	return s;
+}
+
+/* Relcache callback: ALTER TABLE, for one, may have changed the options. */
+static void
+stream_changed(Datum arg, Oid relid)
+{
+	ListCell *lc;
+
+	foreach(lc, streams)
+	{
+		Stream *s = lfirst(lc);
+
+		if (relid == InvalidOid || relid == s->oid)
+			s->options_known = false;
+	}
 }
 
 
@@ -723,10 +740,6 @@ open_flow(Run *run)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	rel = open_stream(run->stream);
 	collect_prepared(run->stream, rel);
-	find_stream(run->stream)->idle_timeout =
-		weir_catalog_stream_options(rel)->event_attno != 0
-			? weir_catalog_stream_options(rel)->idle_timeout
-			: 0;
 	weir_secure_user_code(true);
 	flow =
 		weir_flow_open(run->view, run->generation, run->answering, worker_cxt);
@@ -1733,12 +1746,39 @@ would_close(Oid stream, TimestampTz target)
 	return false;
 }
 
+/* Leaves options_known alone if the stream is locked: look again later. */
+static void
+read_options(Stream *s)
+{
+	Relation rel;
+
+	start_transaction();
+	if (ConditionalLockRelationOid(s->oid, AccessShareLock))
+	{
+		s->options_known = true; /* a change from now on resets it */
+		s->idle_timeout = 0;
+		rel = try_relation_open(s->oid, NoLock);
+		if (rel != NULL && weir_catalog_is_stream(rel))
+		{
+			const WeirStreamOptions *options = weir_catalog_stream_options(rel);
+
+			if (options->event_attno != 0)
+				s->idle_timeout = options->idle_timeout;
+		}
+		if (rel != NULL)
+			relation_close(rel, NoLock);
+	}
+	commit_transaction();
+}
+
 static void
 advance_idle(Stream *s, TimestampTz now)
 {
 	TimestampTz target;
 	Relation rel;
 
+	if (!s->options_known)
+		read_options(s);
 	if (s->idle_timeout == 0 || s->commit_watermark == WEIR_NO_TIME ||
 		TIMESTAMP_IS_NOEND(s->commit_watermark) ||
 		now - s->commit_at < s->idle_timeout)
@@ -2126,8 +2166,12 @@ idle_time(TimestampTz now)
 	ListCell *lc;
 
 	foreach(lc, streams)
-		if (((Stream *) lfirst(lc))->idle_timeout > 0)
+	{
+		Stream *s = lfirst(lc);
+
+		if (s->idle_timeout > 0 || !s->options_known)
 			ticks = true;
+	}
 	if (ticks || my_index == 0)
 		next = Min(next, Max(next_tick, now));
 	foreach(lc, cohorts)
@@ -2303,6 +2347,7 @@ weir_worker_main(Datum arg)
 									   ALLOCSET_DEFAULT_SIZES);
 	failure_cxt = AllocSetContextCreate(worker_cxt, "weir failures",
 										ALLOCSET_SMALL_SIZES);
+	CacheRegisterRelcacheCallback(stream_changed, (Datum) 0);
 	MemoryContextSwitchTo(worker_cxt);
 	next_retention = weir_now() + TICK;
 
