@@ -82,6 +82,7 @@ CREATE MATERIALIZED VIEW a_sets USING continuous AS
 -- of users
 CREATE AGGREGATE plus(bigint) (sfunc = int8pl, stype = bigint, combinefunc = int8pl, initcond = '0', parallel = safe);
 CREATE AGGREGATE plus_only(bigint) (sfunc = int8pl, stype = bigint);
+CREATE AGGREGATE count_on(bigint) (sfunc = int8inc_any, stype = bigint);
 CREATE AGGREGATE plus_null(numeric) (sfunc = numeric_add, stype = numeric, initcond = '0.000');
 CREATE AGGREGATE moving(int) (sfunc = int4_avg_accum, stype = bigint[], finalfunc = int8_avg, initcond = '{0,0}',
   msfunc = int4_avg_accum, minvfunc = int4_avg_accum_inv, mstype = bigint[], mfinalfunc = int8_avg, minitcond = '{0,0}');
@@ -115,7 +116,7 @@ CREATE AGGREGATE rw_sum(numeric) (sfunc = plus_rw, stype = numeric[], initcond =
 CREATE AGGREGATE cstr(text) (sfunc = textcat, stype = text, initcond = '');
 CREATE MATERIALIZED VIEW u_plain USING continuous AS
   SELECT k, plus(i8 / 1000000) AS c1, plus_only(i4) AS c2, plus_null(num) AS c3, moving(i4) AS c4, pair7(i4) AS c5, big_avg(i8) AS c6, num_avg(num) AS c7,
-    sum_till_9(i4) AS c8, rw_avg(num) AS c9, rw_sum(num) AS c10, big_avg(i8) + 1 AS c11, avg(i8) AS c12, avg(num) AS c13, avg(i4) AS c14 FROM ev GROUP BY k;
+    sum_till_9(i4) AS c8, rw_avg(num) AS c9, rw_sum(num) AS c10, big_avg(i8) + 1 AS c11, avg(i8) AS c12, avg(num) AS c13, avg(i4) AS c14, count_on(i4) AS c15 FROM ev GROUP BY k;
 CREATE MATERIALIZED VIEW u_poly USING continuous AS
   SELECT g, unserial(t) AS c1, unserial(i4) AS c2, collect(num) AS c3, collect(t) AS c4, joined(arr) AS c5, first_seen(i8) AS c6, first_seen(t) AS c7,
     first_seen(p) AS c8, blinks(t) AS c9, account(t, num) AS c10, least_agg(i4, i2::int, 40000) AS c11, least_agg(VARIADIC ARRAY[t, g]) AS c12,

@@ -411,15 +411,16 @@ is_pair(const Trans *t)
 }
 
 static Kernel
-by_value_kernel(Oid function)
+by_value_kernel(Oid function, bool init_null)
 {
 	switch (function)
 	{
 #ifdef USE_FLOAT8_BYVAL
+			/* without an initial value, the first argument becomes the state */
 		case F_INT8INC:
-			return KERNEL_COUNT;
+			return init_null ? KERNEL_CALL : KERNEL_COUNT;
 		case F_INT8INC_ANY:
-			return KERNEL_COUNT_ANY;
+			return init_null ? KERNEL_CALL : KERNEL_COUNT_ANY;
 		case F_INT4_SUM:
 			return KERNEL_SUM_INT4;
 		case F_INT2_SUM:
@@ -534,11 +535,7 @@ choose_rep(WeirAggs *aggs, Trans *t)
 	else if (t->byval)
 	{
 		t->rep = REP_VALUE;
-		t->kernel = by_value_kernel(function);
-		/* then the first argument becomes the state, as of any strict one */
-		if (t->init_null &&
-			(t->kernel == KERNEL_COUNT || t->kernel == KERNEL_COUNT_ANY))
-			t->kernel = KERNEL_CALL;
+		t->kernel = by_value_kernel(function, t->init_null);
 	}
 	else if ((function == F_INT4_AVG_ACCUM || function == F_INT2_AVG_ACCUM) &&
 			 is_pair(t))
