@@ -139,6 +139,10 @@ CREATE MATERIALIZED VIEW refused USING continuous AS
 CREATE MATERIALIZED VIEW refused USING continuous AS
   SELECT max(age(ts)) FROM bids;
 CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT made::time::timetz AS t, count(*) FROM bids GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT max(note::timetz AT TIME ZONE 'Europe/Berlin') FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
   SELECT current_user AS me, count(*) FROM bids;
 CREATE MATERIALIZED VIEW refused USING continuous AS
   SELECT count(*) FROM bids WHERE note = current_setting('work_mem');

@@ -139,8 +139,17 @@ static const Oid session_functions[] = {
 	F_AGE_TIMESTAMP,
 	F_AGE_XID,
 	F_MXID_AGE,
+	/* a time of day has the UTC offset that its zone has today */
+	F_TIMETZ_TIME,
+	F_TIMEZONE_TEXT_TIMETZ,
+#ifdef F_TIMEZONE_TIMETZ
+	F_TIMEZONE_TIMETZ,
+#endif
 	F_CURRENT_USER,
 	F_SESSION_USER,
+#ifdef F_SYSTEM_USER
+	F_SYSTEM_USER,
+#endif
 	F_GETPGUSERNAME,
 	F_CURRENT_DATABASE,
 	F_CURRENT_SCHEMA,
