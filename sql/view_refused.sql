@@ -181,6 +181,10 @@ CREATE MATERIALIZED VIEW refused USING continuous AS
 CREATE MATERIALIZED VIEW refused USING continuous AS
   SELECT window_start, count(*) FROM bids, tumble(ts, auction * interval '1 s') GROUP BY 1;
 CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT window_start, count(*) FROM bids, tumble(ts, '1 minute', 'infinity') GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT date_bin('1 minute', ts, '-infinity') AS m, count(*) FROM bids GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS
   SELECT date_bin('1 month', ts, '2000-01-01') AS m, count(*) FROM bids GROUP BY 1;
 CREATE MATERIALIZED VIEW refused USING continuous AS
   SELECT date_bin('7 minutes', ts, '2000-01-01') AS a, date_trunc('hour', ts) AS b, count(*)

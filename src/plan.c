@@ -882,13 +882,24 @@ constant_argument(FuncExpr *call, int n)
 	return (Const *) arg;
 }
 
+static int64
+checked_origin(const Const *origin)
+{
+	int64 t = DatumGetTimestampTz(origin->constvalue);
+
+	if (TIMESTAMP_NOT_FINITE(t))
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("window origin must be finite")));
+	return t;
+}
+
 static void
 set_bin(KeyWindow *w, Const *size, Const *origin, const char *what)
 {
 	w->window.kind = WEIR_WINDOW_BIN;
 	w->window.size =
 		weir_window_fixed_length(DatumGetIntervalP(size->constvalue), what);
-	w->window.origin = origin ? DatumGetTimestampTz(origin->constvalue) : 0;
+	w->window.origin = origin ? checked_origin(origin) : 0;
 }
 
 /* The constant that a window function has for argument n. */
@@ -958,8 +969,7 @@ recognise_scalar(FuncExpr *call, const WindowFunction *function, bool end,
 				DatumGetIntervalP(window_argument(call, 2)->constvalue),
 				function->kind == WEIR_WINDOW_CUMULATE, &window->slide,
 				&window->size);
-			window->origin =
-				DatumGetTimestampTz(window_argument(call, 3)->constvalue);
+			window->origin = checked_origin(window_argument(call, 3));
 			break;
 		default:
 			set_bin(w, window_argument(call, 1), window_argument(call, 2),
