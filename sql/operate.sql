@@ -29,6 +29,7 @@ SET weir.no_such_setting = 1;
 SELECT weir.wait_for('op_w');
 SELECT weir.wait_for();
 SELECT weir.wait_for('op_w', '0');
+SELECT weir.wait_for('op_w', '-178000000 years');
 SELECT weir.wait_for('plain');
 SELECT weir.wait_for('op');
 SELECT weir.wait_for(0);

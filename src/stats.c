@@ -251,7 +251,7 @@ timeout_from(const Interval *iv)
 
 	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &result) ||
 		pg_add_s64_overflow(result, iv->time, &result))
-		return PG_INT64_MAX;
+		result = days < 0 ? -1 : PG_INT64_MAX;
 	if (result < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("timeout must not be negative")));
