@@ -174,6 +174,11 @@ SELECT count(*) FROM c_many WHERE num = 1.0 AND tci = 'K' AND bp4 = 'z' AND iv =
 \if :{?keep}
 \q
 \endif
+-- UNIQUE holds by the index's equality
+CREATE UNIQUE INDEX ON v_t (k COLLATE ci);
+CREATE UNIQUE INDEX ON v_t (k text_pattern_ops);
+CREATE UNIQUE INDEX ON v_tci (k);
+CREATE UNIQUE INDEX ON v_tci (k COLLATE "C");
 DROP TABLE kv CASCADE;
 
 -- a composite type that changes changes what is equal, and what states hold: the view says so

@@ -561,14 +561,32 @@ read_class(Oid relid, NewClass *class)
 	return found;
 }
 
+/* Are values that differ as the key different for the index column too? */
+static bool
+index_tells_apart(const WeirKey *key, Oid opclass, Oid collation)
+{
+	Oid type = get_opclass_input_type(opclass);
+
+	return get_opfamily_member(get_opclass_family(opclass), type, type,
+							   BTEqualStrategyNumber) == key->eq_op &&
+		   (!OidIsValid(collation) || collation == key->collation ||
+			get_collation_isdeterministic(collation));
+}
+
 /*
  * UNIQUE on a view: the planner believes it of the whole relation, final and
  * live rows together.  True only if the columns tell groups apart.
  */
 static void
-check_unique_index(Oid view, Form_pg_index index)
+check_unique_index(Oid view, HeapTuple tuple)
 {
+	Form_pg_index index = (Form_pg_index) GETSTRUCT(tuple);
 	WeirViewPlan *plan = plan_view(view, owner_of(view), false, false);
+	bool isnull;
+	oidvector *opclasses = (oidvector *) DatumGetPointer(
+		SysCacheGetAttr(INDEXRELID, tuple, Anum_pg_index_indclass, &isnull));
+	oidvector *collations = (oidvector *) DatumGetPointer(SysCacheGetAttr(
+		INDEXRELID, tuple, Anum_pg_index_indcollation, &isnull));
 	bool has_window = false;
 	bool covers_window = false;
 
@@ -582,7 +600,9 @@ check_unique_index(Oid view, Form_pg_index index)
 
 			covered = covered ||
 					  (attno > 0 && attno <= list_length(plan->targetlist) &&
-					   plan->column_key[attno - 1] == key);
+					   plan->column_key[attno - 1] == key &&
+					   index_tells_apart(&plan->keys[key], opclasses->values[i],
+										 collations->values[i]));
 		}
 		if (plan->keys[key].is_window)
 		{
@@ -601,7 +621,7 @@ refuse:
 			 errmsg("cannot create a unique index on continuous view \"%s\"",
 					get_rel_name(view)),
 			 errdetail("Its columns do not include all of the view's GROUP BY "
-					   "columns."),
+					   "columns, with their equality."),
 			 errhint("Add the missing GROUP BY columns to the index, or leave "
 					 "out UNIQUE.")));
 }
@@ -641,7 +661,7 @@ index_created(Oid indexid)
 				 errhint("Create a continuous view and index that.")));
 		if (index->indisunique && !IsBinaryUpgrade &&
 			weir_catalog_is_continuous_oid(index->indrelid))
-			check_unique_index(index->indrelid, index);
+			check_unique_index(index->indrelid, copy);
 		heap_freetuple(copy);
 	}
 }
