@@ -62,7 +62,7 @@ typedef struct WeirAggs WeirAggs;
 extern WeirAggs *weir_aggs_create(List *specs, EState *estate, bool merged);
 extern void weir_aggs_free(WeirAggs *aggs);
 
-/* ereports 0A000 for what cannot be kept (none so far is known). */
+/* How the states are saved. */
 extern char *weir_aggs_layout(const WeirAggs *aggs); /* palloc'd text */
 /* Types of which values may lie in the states; a list of OIDs. */
 extern List *weir_aggs_types(const WeirAggs *aggs);

@@ -3,9 +3,8 @@
  * guc.c
  *	  Settings: one table, defined once while the library is preloaded.
  *
- * Names and defaults are those of DESIGN section 4.  Nothing here checks one
- * setting against another, and no setting changes what a view computes: only
- * how fast, how small, how often.
+ * Nothing here checks one setting against another, and no setting changes what
+ * a view computes: only how fast, how small, how often.
  *
  *-------------------------------------------------------------------------
  */

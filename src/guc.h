@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * guc.h
- *	  Settings.  One table in guc.c; names and defaults are DESIGN section 4's.
+ *	  Settings.  One table in guc.c; doc/reference.md tells users of them.
  *
  *-------------------------------------------------------------------------
  */

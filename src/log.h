@@ -22,7 +22,7 @@
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
-/* ---- order (shared; see "Order" in DESIGN section 6) ---- */
+/* ---- order (shared; invariant 2 of README.md) ---- */
 
 /*
  * PRE_COMMIT: take a number and an arrival stamp and enter this backend's

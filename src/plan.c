@@ -1385,7 +1385,7 @@ input_column(WeirViewPlan *plan, Node *expr, char *name)
 	return add_input_column(plan, expr, name);
 }
 
-/* The bytes of equal values are equal: see traps K1, K2 of the engine notes. */
+/* Are the bytes of equal values equal? */
 static bool
 key_by_image(SortGroupClause *clause, Oid collation)
 {
