@@ -113,10 +113,15 @@ CREATE FUNCTION plus_rw(numeric[], numeric) RETURNS numeric[] LANGUAGE sql IMMUT
 CREATE FUNCTION rw_final(numeric[]) RETURNS numeric LANGUAGE sql IMMUTABLE AS 'SELECT round($1[1] / nullif($1[2], 0), 6)';
 CREATE AGGREGATE rw_avg(numeric) (sfunc = plus_rw, stype = numeric[], finalfunc = rw_final, finalfunc_modify = read_write, initcond = '{0,0}');
 CREATE AGGREGATE rw_sum(numeric) (sfunc = plus_rw, stype = numeric[], initcond = '{0,0}');
+CREATE AGGREGATE count_10(text) (sfunc = int8inc_any, stype = bigint, initcond = '10');
+CREATE AGGREGATE sum_5(int) (sfunc = int4_sum, stype = bigint, initcond = '5');
+CREATE AGGREGATE sum_1(float8) (sfunc = float8pl, stype = float8, initcond = '1.5');
+CREATE AGGREGATE max_0(int) (sfunc = int4larger, stype = int, initcond = '0');
 CREATE AGGREGATE cstr(text) (sfunc = textcat, stype = text, initcond = '');
 CREATE MATERIALIZED VIEW u_plain USING continuous AS
   SELECT k, plus(i8 / 1000000) AS c1, plus_only(i4) AS c2, plus_null(num) AS c3, moving(i4) AS c4, pair7(i4) AS c5, big_avg(i8) AS c6, num_avg(num) AS c7,
-    sum_till_9(i4) AS c8, rw_avg(num) AS c9, rw_sum(num) AS c10, big_avg(i8) + 1 AS c11, avg(i8) AS c12, avg(num) AS c13, avg(i4) AS c14, count_on(i4) AS c15 FROM ev GROUP BY k;
+    sum_till_9(i4) AS c8, rw_avg(num) AS c9, rw_sum(num) AS c10, big_avg(i8) + 1 AS c11, avg(i8) AS c12, avg(num) AS c13, avg(i4) AS c14,
+    count_on(i8) AS c15, count_10(t) AS c16, sum_5(i4) AS c17, sum_1(f8) AS c18, max_0(i4) AS c19, max_0(-abs(i4)) AS c20, count(i8) AS c21 FROM ev GROUP BY k;
 CREATE MATERIALIZED VIEW u_poly USING continuous AS
   SELECT g, unserial(t) AS c1, unserial(i4) AS c2, collect(num) AS c3, collect(t) AS c4, joined(arr) AS c5, first_seen(i8) AS c6, first_seen(t) AS c7,
     first_seen(p) AS c8, blinks(t) AS c9, account(t, num) AS c10, least_agg(i4, i2::int, 40000) AS c11, least_agg(VARIADIC ARRAY[t, g]) AS c12,
