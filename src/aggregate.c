@@ -199,6 +199,7 @@ typedef struct Trans
 	Oid combinefn_oid; /* invalid: not to be called */
 	FmgrInfo combinefn;
 	FunctionCallInfo combinefn_fcinfo;
+	bool may_combine;	 /* to merge two states by it is sound */
 	bool combine_loaded; /* SERIAL: with none, to get one that can go on */
 	Size live;			 /* offset in the live block */
 	Size fixed;			 /* offset in saved bytes, if fixed */
@@ -470,7 +471,7 @@ is_mergeable(const Trans *t)
 	switch (t->kernel)
 	{
 		case KERNEL_CALL:
-			return OidIsValid(t->combinefn_oid);
+			return t->may_combine;
 		case KERNEL_COUNT:
 		case KERNEL_COUNT_ANY:
 		case KERNEL_SUM_INT4:
@@ -737,7 +738,8 @@ init_trans(WeirAggs *aggs, Trans *t, const WeirAggSpec *spec, Aggref *aggref,
 		t->combine_loaded = p->deserialfn_oid != F_NUMERIC_AVG_DESERIALIZE &&
 							p->deserialfn_oid != F_INT8_AVG_DESERIALIZE;
 	}
-	if (t->combine_loaded || (aggs->merged && may_combine(t, aggref, form)))
+	t->may_combine = aggs->merged && may_combine(t, aggref, form);
+	if (t->combine_loaded || t->may_combine)
 		init_combine(aggs, t, form->aggcombinefn, owner);
 
 	choose_rep(aggs, t);
