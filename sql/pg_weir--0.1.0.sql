@@ -521,6 +521,12 @@ COMMENT ON FUNCTION cumulate(pg_catalog.date, pg_catalog.interval,
 	pg_catalog.interval, pg_catalog.timestamptz) IS
 	'not supported: cast the date to timestamp or timestamptz';
 
+/* reads the stream's log, with the snapshot of the statement */
+CREATE FUNCTION weir.log_order(stream pg_catalog.regclass, "row" pg_catalog.tid)
+	RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'weir_log_order'
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+
 /* ---- aggregates: src/first_last.c ---- */
 
 CREATE FUNCTION weir.first_accum(pg_catalog.bytea, anyelement,

@@ -1430,6 +1430,26 @@ chunk_tid(ItemPointer chunk, const ItemPointerData *tid)
 	return line == 0 ? -1 : (off & 0xff) - 1;
 }
 
+bool
+weir_stream_row_place(const ItemPointerData *tid, WeirRowPlace *place)
+{
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+
+	if (!ItemPointerIsValid(tid))
+		return false;
+	place->written = block < VIRTUAL_BLOCK;
+	if (place->written)
+	{
+		place->row = chunk_tid(&place->chunk, tid);
+		return place->row >= 0;
+	}
+	if (block < EXTRA_BLOCK)
+		return false;
+	place->chunk_no = block - EXTRA_BLOCK;
+	place->row = ItemPointerGetOffsetNumberNoCheck(tid) - 1;
+	return place->row >= 0;
+}
+
 static void
 fill_slot(StreamScan *s, TupleTableSlot *slot)
 {

@@ -44,6 +44,19 @@ extern void weir_stream_heartbeat(Relation rel, TimestampTz watermark,
  * that stream gives it its number.  Hook of COMMIT PREPARED and the worker. */
 extern void weir_stream_adopt_prepared(void);
 
+/* Where a row that a scan has returned lies. */
+typedef struct WeirRowPlace
+{
+	bool written;		   /* else only this transaction has it */
+	ItemPointerData chunk; /* if written */
+	uint32 chunk_no;	   /* if not */
+	int row;			   /* in its chunk */
+} WeirRowPlace;
+
+/* The place behind a row's ctid; false: no row of a scan has it. */
+extern bool weir_stream_row_place(const ItemPointerData *tid,
+								  WeirRowPlace *place);
+
 /*
  * ---- the batch scan ----
  * In a worker, the scan of the stream in a view's input query is a CustomScan
