@@ -521,6 +521,87 @@ COMMENT ON FUNCTION cumulate(pg_catalog.date, pg_catalog.interval,
 	pg_catalog.interval, pg_catalog.timestamptz) IS
 	'not supported: cast the date to timestamp or timestamptz';
 
+/*
+ * Windows that depend on other rows (src/window_rows.c).  In FROM of a query
+ * that groups by their columns these are replaced before planning
+ * (src/window_query.c); called for themselves they refuse.
+ */
+CREATE FUNCTION session(ts pg_catalog.timestamptz, gap pg_catalog.interval,
+	OUT window_start pg_catalog.timestamptz,
+	OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_session'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION session(pg_catalog.timestamptz, pg_catalog.interval) IS
+	'the window from the first to the last of rows that are no more than a gap apart';
+
+CREATE FUNCTION session(ts pg_catalog.timestamp, gap pg_catalog.interval,
+	OUT window_start pg_catalog.timestamp,
+	OUT window_end pg_catalog.timestamp)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_session'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION session(pg_catalog.timestamp, pg_catalog.interval) IS
+	'the window from the first to the last of rows that are no more than a gap apart';
+
+CREATE FUNCTION session(ts pg_catalog.date, gap pg_catalog.interval,
+	OUT window_start pg_catalog.timestamptz,
+	OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_tumble_date'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION session(pg_catalog.date, pg_catalog.interval) IS
+	'not supported: cast the date to timestamp or timestamptz';
+
+CREATE FUNCTION count_window(size pg_catalog.int8,
+	slide pg_catalog.int8 DEFAULT NULL,
+	OUT window_start pg_catalog.int8,
+	OUT window_end pg_catalog.int8)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_count_window'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION count_window(pg_catalog.int8, pg_catalog.int8) IS
+	'windows of so many rows of a stream, one beginning every slide rows';
+
+CREATE FUNCTION weir.session_start(ts pg_catalog.timestamptz,
+	gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_session_start'
+	LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION weir.session_end(ts pg_catalog.timestamptz,
+	gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_session_end'
+	LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION weir.session_start(ts pg_catalog.timestamp,
+	gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_session_start'
+	LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION weir.session_end(ts pg_catalog.timestamp,
+	gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_session_end'
+	LANGUAGE C WINDOW IMMUTABLE PARALLEL SAFE;
+
+CREATE FUNCTION weir.count_window_start("row" pg_catalog.int8,
+	size pg_catalog.int8)
+	RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'weir_count_window_start'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION weir.count_window_end("row" pg_catalog.int8,
+	"rows" pg_catalog.int8, size pg_catalog.int8)
+	RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'weir_count_window_end'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE;
+CREATE FUNCTION weir.count_windows("row" pg_catalog.int8,
+	"rows" pg_catalog.int8, size pg_catalog.int8, slide pg_catalog.int8,
+	OUT window_start pg_catalog.int8, OUT window_end pg_catalog.int8,
+	OUT window_number pg_catalog.int8)
+	RETURNS SETOF record
+	AS 'MODULE_PATHNAME', 'weir_count_windows'
+	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 2;
+
 /* reads the stream's log, with the snapshot of the statement */
 CREATE FUNCTION weir.log_order(stream pg_catalog.regclass, "row" pg_catalog.tid)
 	RETURNS pg_catalog.int8

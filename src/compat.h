@@ -193,6 +193,14 @@ DecodeTimezoneNameToTz(const char *name)
 	} while (0)
 #endif
 
+/* ... of all entries, when they move to a subquery together. */
+#if PG_VERSION_NUM < 160000
+#define weir_move_permissions(query, sub) ((void) (query), (void) (sub))
+#else
+#define weir_move_permissions(query, sub) \
+	((sub)->rteperminfos = (query)->rteperminfos, (query)->rteperminfos = NIL)
+#endif
+
 /* Right to REFRESH and the like. */
 #if PG_VERSION_NUM < 170000
 #define RangeVarCallbackMaintainsTable RangeVarCallbackOwnsTable

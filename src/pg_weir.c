@@ -5,8 +5,8 @@
  *
  * Loaded late (not by shared_preload_libraries) the library has no shared
  * memory and of the hooks only those of DDL, which keep options of streams and
- * views from core, and of reading, so that a view never shows its heap alone:
- * whatever needs more calls weir_shmem_require, which says what to do.
+ * views from core, and of reading, so that a view never shows its heap alone and
+ * session() is understood: whatever needs more calls weir_shmem_require, which says what to do.
  * pg_upgrade loads it that way and must succeed.
  *
  *-------------------------------------------------------------------------
@@ -23,6 +23,7 @@
 #include "shmem.h"
 #include "stream.h"
 #include "view.h"
+#include "window_query.h"
 
 
 PG_MODULE_MAGIC;
@@ -35,6 +36,7 @@ _PG_init(void)
 	weir_catalog_init();
 	weir_ddl_init();
 	weir_view_init();
+	weir_window_query_init();
 	if (!process_shared_preload_libraries_in_progress)
 		return;
 

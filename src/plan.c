@@ -1799,11 +1799,17 @@ rewrite_input(const WeirViewPlan *plan)
 static const Query *planning = NULL;
 
 bool
+weir_plan_is_input_query(const Query *query)
+{
+	return planning != NULL && query == planning;
+}
+
+bool
 weir_plan_is_input(const PlannerInfo *root)
 {
 	while (root->parent_root != NULL)
 		root = root->parent_root;
-	return planning != NULL && root->parse == planning;
+	return weir_plan_is_input_query(root->parse);
 }
 
 static PlannedStmt *

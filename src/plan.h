@@ -94,7 +94,8 @@ extern void weir_plan_check_rights(const WeirViewPlan *plan);
 /* Rewrite and plan the input query (worker: with weir_stream_in_worker set). */
 extern PlannedStmt *weir_plan_input(const WeirViewPlan *plan);
 
-/* Is an input query being planned here, or a part of it? */
+/* Is an input query being planned here, or a part of it?  And is this it? */
 extern bool weir_plan_is_input(const PlannerInfo *root);
+extern bool weir_plan_is_input_query(const Query *query);
 
 #endif /* WEIR_PLAN_H */
