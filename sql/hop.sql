@@ -185,4 +185,6 @@ CREATE MATERIALIZED VIEW bad USING continuous AS SELECT a.window_start, count(*)
 CREATE MATERIALIZED VIEW bad USING continuous AS SELECT window_start, count(*) FROM s, hop(ts + interval '1 s', '5 s', '10 s') GROUP BY window_start;
 CREATE MATERIALIZED VIEW bad USING continuous AS SELECT window_start, count(*) FROM s, hop(ts, v * interval '1 s', '10 s') GROUP BY window_start;
 CREATE MATERIALIZED VIEW bad USING continuous AS SELECT window_start, count(*) FROM s, hop(ts, NULL, '10 s') GROUP BY window_start;
+CREATE MATERIALIZED VIEW bad USING continuous AS SELECT window_start, max(window_start) FROM s, hop(ts, '5 s', '10 s') GROUP BY window_start;
+CREATE MATERIALIZED VIEW bad USING continuous AS SELECT window_start, count(*) FILTER (WHERE window_end = '2026-01-01') FROM s, hop(ts, '5 s', '10 s') GROUP BY window_start, window_end = '2026-01-01';
 DROP SCHEMA hop CASCADE;

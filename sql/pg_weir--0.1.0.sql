@@ -608,6 +608,62 @@ CREATE FUNCTION weir.log_order(stream pg_catalog.regclass, "row" pg_catalog.tid)
 	AS 'MODULE_PATHNAME', 'weir_log_order'
 	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
+/* what a continuous view runs instead of session() and count_window() */
+CREATE FUNCTION weir.session_event_start(ts pg_catalog.timestamptz, gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_session_event_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.session_event_end(ts pg_catalog.timestamptz, gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_session_event_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.session_event(ts pg_catalog.timestamptz, gap pg_catalog.interval,
+	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.session_event_start(ts, gap),
+			weir.session_event_end(ts, gap);
+	END;
+
+CREATE FUNCTION weir.session_event_start(ts pg_catalog.timestamp, gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_session_event_start'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.session_event_end(ts pg_catalog.timestamp, gap pg_catalog.interval)
+	RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'weir_session_event_end'
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION weir.session_event(ts pg_catalog.timestamp, gap pg_catalog.interval,
+	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
+	RETURNS SETOF record
+	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.session_event_start(ts, gap),
+			weir.session_event_end(ts, gap);
+	END;
+
+/* STABLE, so that no planner takes them for a constant */
+CREATE FUNCTION weir.count_event_start(size pg_catalog.int8,
+	slide pg_catalog.int8)
+	RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'weir_count_event'
+	LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION weir.count_event_end(size pg_catalog.int8,
+	slide pg_catalog.int8)
+	RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'weir_count_event'
+	LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION weir.count_event(size pg_catalog.int8, slide pg_catalog.int8,
+	OUT window_start pg_catalog.int8, OUT window_end pg_catalog.int8)
+	RETURNS SETOF record
+	LANGUAGE SQL STABLE PARALLEL SAFE ROWS 1
+	BEGIN ATOMIC
+		SELECT weir.count_event_start(size, slide),
+			weir.count_event_end(size, slide);
+	END;
+
+
 /* ---- aggregates: src/first_last.c ---- */
 
 CREATE FUNCTION weir.first_accum(pg_catalog.bytea, anyelement,

@@ -441,9 +441,14 @@ validate_view(Oid view, const WeirViewPlan *plan)
 						errmsg("option \"late_table\" is not supported yet"),
 						errhint("Late rows are counted in weir.views; set "
 								"allowed_lateness to take them in.")));
-	if (plan->window.kind == WEIR_WINDOW_NONE)
+	if (plan->window.kind == WEIR_WINDOW_NONE ||
+		plan->window.kind == WEIR_WINDOW_COUNT)
 	{
-		for (int i = 0; i < lengthof(need_window); i++)
+		/* windows that count rows end, if not in time */
+		int n = lengthof(need_window) -
+				(plan->window.kind == WEIR_WINDOW_COUNT ? 1 : 0);
+
+		for (int i = 0; i < n; i++)
 			if (find_option(options, need_window[i]) != NULL)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -455,15 +460,17 @@ validate_view(Oid view, const WeirViewPlan *plan)
 								 "GROUP BY.")));
 	}
 	if (find_option(options, "retention") != NULL &&
-		plan->window_start_column == 0 && plan->window_end_column == 0)
+		(plan->window.kind == WEIR_WINDOW_COUNT ||
+		 (plan->window_end_column == 0 &&
+		  (plan->window_start_column == 0 ||
+		   plan->window.kind == WEIR_WINDOW_SESSION))))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("continuous view \"%s\" cannot have option "
 						"\"retention\"",
 						get_rel_name(view)),
-				 errdetail("Its rows show no window, so their age is not "
-						   "known."),
-				 errhint("Add window_start or window_end to the select "
+				 errdetail("Its rows do not show when their window ended."),
+				 errhint("Add the window_end of a time window to the select "
 						 "list.")));
 }
 
@@ -476,11 +483,12 @@ check_no_windowed_view(Oid stream)
 	foreach(lc, weir_catalog_views_of_stream(stream))
 	{
 		Oid view = lfirst_oid(lc);
+		WeirWindowKind kind;
 
 		if (!weir_catalog_is_continuous_oid(view))
 			continue;
-		if (plan_view(view, owner_of(view), false, false)->window.kind !=
-			WEIR_WINDOW_NONE)
+		kind = plan_view(view, owner_of(view), false, false)->window.kind;
+		if (kind != WEIR_WINDOW_NONE && kind != WEIR_WINDOW_COUNT)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("cannot change the event time of stream \"%s\"",

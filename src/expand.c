@@ -17,6 +17,8 @@
  * enter; those that do not (rows late for some of their windows enter later
  * than others of their pane) are merged on top one by one.
  *
+ * Of windows kept with their key, each group is taken apart by spans.c.
+ *
  * Memory: groups lie in a context of the expander's, the states of one key in
  * another that is reset with each key.
  *
@@ -34,6 +36,7 @@
 #include "debug.h"
 #include "expand.h"
 #include "final.h"
+#include "spans.h"
 #include "window.h"
 
 /* A group that was added. */
@@ -59,6 +62,7 @@ struct WeirExpander
 	EState *estate;
 	WeirAggs *aggs;
 	WeirKeys *keys;
+	WeirSpans *spans; /* NULL: windows overlap */
 	Datum *values;
 	bool *nulls;
 	Datum *other_values;
@@ -80,7 +84,8 @@ struct WeirExpander
 bool
 weir_expand_needed(const WeirViewPlan *plan)
 {
-	return weir_window_overlaps(&plan->window);
+	return weir_window_overlaps(&plan->window) ||
+		   weir_window_is_span(&plan->window);
 }
 
 WeirExpander *
@@ -91,14 +96,15 @@ weir_expand_create(const WeirViewPlan *plan)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	WeirExpander *x = palloc0(sizeof(WeirExpander));
 
-	Assert(plan->merged);
 	x->cxt = cxt;
 	x->key_cxt =
 		AllocSetContextCreate(cxt, "weir expand key", ALLOCSET_DEFAULT_SIZES);
 	x->plan = plan;
 	x->estate = CreateExecutorState();
-	x->aggs = weir_aggs_create(plan->aggs, x->estate, true);
+	x->aggs = weir_aggs_create(plan->aggs, x->estate, plan->merged);
 	x->keys = weir_keys_create(plan);
+	if (weir_window_is_span(&plan->window))
+		x->spans = weir_spans_create(plan, x->aggs);
 	x->values = palloc((plan->nkeys + 1) * sizeof(Datum));
 	x->nulls = palloc((plan->nkeys + 1) * sizeof(bool));
 	x->other_values = palloc((plan->nkeys + 1) * sizeof(Datum));
@@ -152,11 +158,13 @@ weir_expand_add(WeirExpander *x, const WeirGroup *g, bool copy)
 		m->g.key = bytes;
 		m->g.state = bytes + keylen;
 	}
+	x->nmembers++;
+	if (x->spans != NULL)
+		return;
 	m->first = key_window_end(x, m->g.key);
 	Ensure(m->first <= g->pane &&
 			   m->first >= weir_window_earliest(&x->plan->window, g->pane),
 		   "group is in a pane that its window does not belong to");
-	x->nmembers++;
 }
 
 /* Are the keys of two groups the same but for the window? */
@@ -380,6 +388,21 @@ expand_key(WeirExpander *x)
 	}
 }
 
+static void
+show_spans(WeirExpander *x)
+{
+	MemoryContext old = MemoryContextSwitchTo(x->key_cxt);
+
+	for (int i = 0; i < x->nmembers; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(x->key_cxt);
+		weir_spans_show(x->spans, x->keys, &x->members[i].g, x->after,
+						x->through, x->callback, x->arg);
+	}
+	MemoryContextSwitchTo(old);
+}
+
 void
 weir_expand_finish(WeirExpander *x, int64 after, int64 through,
 				   WeirGroupCallback callback, void *arg)
@@ -393,6 +416,12 @@ weir_expand_finish(WeirExpander *x, int64 after, int64 through,
 	x->through = through;
 	x->callback = callback;
 	x->arg = arg;
+	if (x->spans != NULL)
+	{
+		show_spans(x);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	memset(buckets, 0xff, (Size) nbuckets * sizeof(int));
 	for (int i = 0; i < x->nmembers; i++)
 	{

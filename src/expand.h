@@ -2,7 +2,7 @@
  *
  * expand.h
  *	  Groups as they are kept -> groups as they are shown, one for each window:
- *	  for views whose windows overlap.
+ *	  for views whose windows overlap, or are kept with their key (spans.h).
  *
  * Add all groups that may count in the windows asked for, then finish: it calls
  * back with each group of each window, a window of a key after another.
@@ -30,7 +30,8 @@ extern WeirExpander *weir_expand_create(const WeirViewPlan *plan);
 extern void weir_expand_add(WeirExpander *x, const WeirGroup *g, bool copy);
 
 /*
- * Windows with after < end <= through.  g->pane is the window's end then.  The
+ * Windows with after < end <= through (spans: mark).  g->pane is the window's
+ * end then, or mark.  The
  * bytes given are good during the call.
  */
 extern void weir_expand_finish(WeirExpander *x, int64 after, int64 through,

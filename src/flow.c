@@ -78,6 +78,8 @@
 #include "flow.h"
 #include "guc.h"
 #include "secure.h"
+#include "spans.h"
+#include "timers.h"
 
 #define ROW_BUFFER	64
 #define MIN_BUCKETS 1024
@@ -124,6 +126,7 @@ typedef struct WeirFlowPrivate
 	EState *estate;
 	WeirAggs *aggs;
 	WeirKeys *keys;
+	WeirSpans *spans;	  /* NULL: windows are panes */
 	List *type_relations; /* OIDs: of composite types in keys, states */
 	Size live_size;
 	int *byref; /* 0-based input columns by reference */
@@ -136,6 +139,8 @@ typedef struct WeirFlowPrivate
 	int64 panes[ROW_BUFFER];
 	uint32 hashes[ROW_BUFFER];
 	uint64 ordinals[ROW_BUFFER]; /* along the log */
+	int64 times[ROW_BUFFER];	 /* spans: event time, */
+	int64 befores[ROW_BUFFER];	 /* and up to which end sessions are final */
 	int nrows;
 
 	/* the cache */
@@ -162,6 +167,7 @@ typedef struct WeirFlowPrivate
 	const int *at_chunk;
 	const TimestampTz *watermarks;
 	uint64 late_partial;
+	WeirSpanLimits limits;
 	int64 memo_key; /* window key -> ends of its first, last window */
 	int64 memo_end;
 	int64 memo_last;
@@ -171,6 +177,15 @@ typedef struct WeirFlowPrivate
 	WeirCheckpoint checkpoint;
 	int64 *closing; /* panes of the windows being closed */
 	int nclosing;
+
+	/* of spans: keys with something to close or to forget, by hash; and those
+	 * of which it is being done */
+	WeirTimers *timers;
+	uint32 *taken;
+	uint64 ntaken;
+	uint64 taken_size;
+	bool unclosed; /* among them are some to close */
+
 	char *layout;
 	List *errors;		/* SkippedEvent: published, not yet written */
 	List *batch_errors; /* of the batch */
@@ -332,6 +347,7 @@ make_plan(WeirFlow *flow)
 	PlannedStmt *input_plan;
 	WeirAggs *aggs;
 	WeirKeys *keys;
+	WeirSpans *spans = NULL;
 	EState *estate;
 	char *layout;
 	List *type_relations = NIL;
@@ -355,6 +371,8 @@ make_plan(WeirFlow *flow)
 	estate = CreateExecutorState();
 	aggs = weir_aggs_create(plan->aggs, estate, plan->merged);
 	keys = weir_keys_create(plan);
+	if (weir_window_is_span(&plan->window))
+		spans = weir_spans_create(plan, aggs);
 	layout = weir_groups_layout(aggs, keys, &type_relations);
 	desc = ExecTypeFromTL(input_plan->planTree->targetlist);
 	weir_secure_leave(&secure);
@@ -384,7 +402,9 @@ make_plan(WeirFlow *flow)
 	p->estate = estate;
 	p->aggs = aggs;
 	p->keys = keys;
-	p->live_size = weir_aggs_live_size(aggs);
+	p->spans = spans;
+	p->live_size =
+		spans ? weir_spans_live_size(spans) : weir_aggs_live_size(aggs);
 	p->memo_valid = false;
 	flow->options = options;
 	flow->plan = plan;
@@ -485,6 +505,18 @@ load_state(WeirFlow *flow, bool found)
 	weir_state_loaded(flow->state);
 }
 
+/* WeirGroupCallback */
+static void
+set_timer(const WeirGroup *g, void *arg)
+{
+	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+
+	weir_timers_set(p->timers, g->hash,
+					weir_spans_due(p->spans, g->state, g->statelen,
+								   p->checkpoint.row.closed_before));
+}
+
 static void
 open_flow(WeirFlow *flow, bool answering, bool *fresh)
 {
@@ -537,6 +569,11 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 		flow->position = pg_atomic_read_u64(&flow->v->position);
 		flow->watermark = flow->v->watermark;
 	}
+	if (p->spans)
+	{
+		p->timers = weir_timers_create(flow->cxt);
+		weir_state_walk(flow->state, WEIR_PANE_SPANS, false, set_timer, flow);
+	}
 	p->dirty = !found || flow->position != row->position;
 	p->checkpoint.v = flow->v;
 	p->checkpoint.state = flow->state;
@@ -544,7 +581,7 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 	p->checkpoint.blob_bytes = found ? -1 : 0;
 	p->checkpoint.closable = closable;
 	p->checkpoint.close_windows = close_windows;
-	p->checkpoint.overlap = weir_window_overlaps(&flow->plan->window);
+	p->checkpoint.overlap = weir_expand_needed(flow->plan);
 	p->checkpoint.also = write_errors;
 	p->checkpoint.arg = flow;
 }
@@ -757,8 +794,12 @@ bring_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
 								   found.key))
 			continue;
 		g = make_group(p, pane, hash, found.key, found.keylen, ref);
-		weir_aggs_load(p->aggs, group_live(g), p->batch_cxt, found.state,
-					   found.statelen);
+		if (p->spans)
+			weir_spans_load(p->spans, group_live(g), p->batch_cxt, found.state,
+							found.statelen, &p->limits);
+		else
+			weir_aggs_load(p->aggs, group_live(g), p->batch_cxt, found.state,
+						   found.statelen);
 		break;
 	}
 	if (g == NULL)
@@ -768,7 +809,10 @@ bring_group(WeirFlow *flow, int64 pane, uint32 hash, TupleTableSlot *row)
 			weir_keys_form(p->keys, row->tts_values, row->tts_isnull, &keylen);
 
 		g = make_group(p, pane, hash, key, keylen, InvalidDsaPointer);
-		weir_aggs_start(p->aggs, group_live(g), p->batch_cxt);
+		if (p->spans)
+			weir_spans_start(p->spans, group_live(g));
+		else
+			weir_aggs_start(p->aggs, group_live(g), p->batch_cxt);
 	}
 	place_group(p, g);
 	p->groups[p->ngroups++] = g;
@@ -839,8 +883,13 @@ fold_rows(WeirFlow *flow)
 		TupleTableSlot *row = p->rows[i];
 		CachedGroup *g = find_group(flow, p->panes[i], p->hashes[i], row);
 
-		weir_aggs_advance(p->aggs, group_live(g), p->batch_cxt, row,
-						  p->ordinals[i]);
+		if (p->spans == NULL)
+			weir_aggs_advance(p->aggs, group_live(g), p->batch_cxt, row,
+							  p->ordinals[i]);
+		else if (!weir_spans_advance(p->spans, group_live(g), p->batch_cxt, row,
+									 p->ordinals[i], p->times[i],
+									 p->befores[i]))
+			p->late++;
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(p->row_cxt);
@@ -862,6 +911,12 @@ row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane, int64 *first)
 	if (w->kind == WEIR_WINDOW_NONE)
 	{
 		*pane = *first = WEIR_PANE_NONE;
+		return true;
+	}
+	if (weir_window_is_span(w))
+	{
+		/* whether it is late depends on its key */
+		*pane = *first = WEIR_PANE_SPANS;
 		return true;
 	}
 	if (slot->tts_isnull[plan->window_key])
@@ -886,6 +941,38 @@ row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane, int64 *first)
 	if (*first <= before)
 		*first = weir_window_next_end(w, *pane, before);
 	return true;
+}
+
+/* What spans.c asks of a row; its key is the same in all windows. */
+static void
+set_span_row(WeirFlow *flow, TupleTableSlot *row)
+{
+	WeirFlowPrivate *p = flow->priv;
+	const WeirViewPlan *plan = flow->plan;
+	const WeirWindow *w = &plan->window;
+	int n = p->nrows;
+
+	p->times[n] = p->befores[n] = 0;
+	if (w->kind == WEIR_WINDOW_SESSION)
+	{
+		if (row->tts_isnull[plan->window_key])
+			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+							errmsg("event time of a window must not be null")));
+		p->times[n] = weir_window_end(
+						  w, DatumGetInt64(row->tts_values[plan->window_key])) -
+					  w->size;
+		p->befores[n] =
+			Max(flow->closed_before,
+				weir_window_final_through(w, flow->lateness,
+										  p->watermarks[*p->at_chunk]));
+	}
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		if (!plan->keys[i].is_window)
+			continue;
+		row->tts_values[i] = (Datum) 0;
+		row->tts_isnull[i] = true;
+	}
 }
 
 /* The row counts from a later window on than its keys say. */
@@ -929,7 +1016,9 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	natts = slot->tts_tupleDescriptor->natts;
 	memcpy(row->tts_values, slot->tts_values, natts * sizeof(Datum));
 	memcpy(row->tts_isnull, slot->tts_isnull, natts * sizeof(bool));
-	if (unlikely(first != p->memo_end && pane != WEIR_PANE_NONE))
+	if (pane == WEIR_PANE_SPANS)
+		set_span_row(flow, row);
+	else if (unlikely(pane != WEIR_PANE_NONE && first != p->memo_end))
 		set_first_window(flow, row, first);
 	old = MemoryContextSwitchTo(p->row_cxt);
 	for (int i = 0; i < p->nbyref; i++)
@@ -962,6 +1051,14 @@ end_receiver(DestReceiver *self)
 
 
 /* ---------- a batch ---------- */
+
+/* Of windows with end <= this the rows are in the heap, as far as any. */
+static int64
+in_heap_before(const WeirFlow *flow)
+{
+	return flow->priv->checkpoint.row.closed_before;
+}
+
 
 /* What raises here leaves the flow with its old plan, and still to be planned. */
 void
@@ -1020,34 +1117,51 @@ weir_flow_slice(WeirFlow *flow, const int *at_chunk,
 	weir_secure_leave(&secure);
 }
 
-/* Bytes of all cached groups, as puts; in the cache's memory. */
-static void
+/* Bytes of all cached groups, as puts; in the cache's memory.  Returns how many. */
+static int
 save_groups(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 	MemoryContext old = MemoryContextSwitchTo(p->batch_cxt);
+	int nputs = 0;
 
 	for (uint32 n = 0; n < p->ngroups; n++)
 	{
 		CachedGroup *g = p->groups[n];
-		WeirPut *put = &p->puts[n];
+		void *live = group_live(g);
+		WeirPut *put = &p->puts[nputs];
 		char *state;
 
 		if ((n & 1023) == 0)
 			CHECK_FOR_INTERRUPTS();
+		/* all its rows were late */
+		if (p->spans && weir_spans_is_empty(live) && !DsaPointerIsValid(g->ref))
+			continue;
 		put->group.pane = g->pane;
 		put->group.hash = g->hash;
 		put->group.key = group_key(g);
 		put->group.keylen = g->keylen;
 		put->group.statelen =
-			weir_aggs_save_size(p->aggs, group_live(g), p->batch_cxt);
+			p->spans ? weir_spans_save_size(p->spans, live, p->batch_cxt)
+					 : weir_aggs_save_size(p->aggs, live, p->batch_cxt);
 		state = arena_alloc(p, put->group.statelen);
-		weir_aggs_save(p->aggs, group_live(g), state);
+		if (p->spans)
+		{
+			weir_spans_save(p->spans, live, state);
+			weir_timers_set(p->timers, g->hash,
+							weir_spans_due(p->spans, state, put->group.statelen,
+										   in_heap_before(flow)));
+		}
+		else
+			weir_aggs_save(p->aggs, live, state);
 		put->group.state = state;
 		put->ref = g->ref;
 		put->reserved = InvalidDsaPointer;
+		put->remove = false;
+		nputs++;
 	}
 	MemoryContextSwitchTo(old);
+	return nputs;
 }
 
 void
@@ -1064,7 +1178,7 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 		WeirSecure secure;
 
 		weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
-		save_groups(flow);
+		n = save_groups(flow);
 		puts = p->puts;
 		weir_secure_leave(&secure);
 		flow->too_large = true; /* if it raises */
@@ -1124,25 +1238,31 @@ weir_flow_discard(WeirFlow *flow)
 int64
 weir_flow_final_before(WeirFlow *flow)
 {
-	if (flow->plan->window.kind == WEIR_WINDOW_NONE)
-		return PG_INT64_MIN;
-	return Max(weir_window_final_before(flow->lateness, flow->watermark),
-			   flow->closed_before);
-}
-
-/* Of windows with end <= this the rows are in the heap, as far as any. */
-static int64
-in_heap_before(const WeirFlow *flow)
-{
-	return flow->priv->checkpoint.row.closed_before;
+	switch (flow->plan->window.kind)
+	{
+		case WEIR_WINDOW_NONE:
+			return PG_INT64_MIN;
+		case WEIR_WINDOW_COUNT:
+			/* each that is complete: its row has been published */
+			return (int64) pg_atomic_read_u64(&flow->v->events_in);
+		default:
+			return Max(weir_window_final_through(&flow->plan->window,
+												 flow->lateness,
+												 flow->watermark),
+					   flow->closed_before);
+	}
 }
 
 int64
 weir_flow_next_end(WeirFlow *flow)
 {
 	const WeirWindow *w = &flow->plan->window;
-	int64 pane = weir_state_min_pane(flow->state);
+	int64 pane;
 
+	if (flow->priv->spans)
+		return flow->priv->unclosed ? PG_INT64_MIN
+									: weir_timers_next(flow->priv->timers);
+	pane = weir_state_min_pane(flow->state);
 	if (pane == PG_INT64_MAX || !weir_window_overlaps(w))
 		return pane;
 	return weir_window_next_end(
@@ -1257,6 +1377,82 @@ pane_closes(WeirFlow *flow, int64 pane, int64 final_before)
 	return pane <= final_before;
 }
 
+static int
+compare_hashes(const void *a, const void *b)
+{
+	uint32 x = *(const uint32 *) a;
+	uint32 y = *(const uint32 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Call back with the groups of the keys taken. */
+static void
+walk_taken(WeirFlow *flow, WeirGroupCallback callback, void *arg)
+{
+	WeirFlowPrivate *p = flow->priv;
+
+	for (uint64 i = 0; i < p->ntaken; i++)
+	{
+		dsa_pointer iter = 0;
+		dsa_pointer ref;
+		WeirGroup g;
+
+		CHECK_FOR_INTERRUPTS();
+		while (weir_state_find(flow->state, WEIR_PANE_SPANS, p->taken[i], &iter,
+							   &ref, &g))
+			callback(&g, arg);
+	}
+}
+
+/* WeirGroupCallback: has it a window to be closed? */
+static void
+look_at_spans(const WeirGroup *g, void *arg)
+{
+	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+
+	if (!p->unclosed)
+		p->unclosed =
+			weir_spans_any(p->spans, g->state, g->statelen,
+						   in_heap_before(flow), weir_flow_final_before(flow));
+}
+
+/* Take the keys that are due. */
+static bool
+spans_closable(WeirFlow *flow, int64 final_before)
+{
+	WeirFlowPrivate *p = flow->priv;
+	uint64 n = 0;
+	uint32 hash;
+
+	while (weir_timers_take(p->timers, final_before, &hash))
+	{
+		if (p->ntaken == p->taken_size)
+		{
+			p->taken_size = Max(p->taken_size * 2, 64);
+			if (p->taken == NULL)
+				p->taken = MemoryContextAllocHuge(
+					flow->cxt, p->taken_size * sizeof(uint32));
+			else
+				p->taken =
+					repalloc_huge(p->taken, p->taken_size * sizeof(uint32));
+		}
+		p->taken[p->ntaken++] = hash;
+	}
+	if (p->ntaken == 0)
+		return false;
+	/* a key that has had rows since it was taken may be there twice */
+	qsort(p->taken, p->ntaken, sizeof(uint32), compare_hashes);
+	for (uint64 i = 0; i < p->ntaken; i++)
+		if (n == 0 || p->taken[i] != p->taken[n - 1])
+			p->taken[n++] = p->taken[i];
+	p->ntaken = n;
+	p->unclosed = false;
+	walk_taken(flow, look_at_spans, flow);
+	return p->unclosed;
+}
+
 /* WeirCheckpoint.closable: finds the panes for close_windows. */
 static bool
 closable(void *arg, int64 final_before)
@@ -1266,6 +1462,8 @@ closable(void *arg, int64 final_before)
 	int64 through = final_before;
 	int n;
 
+	if (p->spans)
+		return spans_closable(flow, final_before);
 	if (weir_window_overlaps(&flow->plan->window) &&
 		pg_add_s64_overflow(final_before, flow->plan->window.size, &through))
 		through = PG_INT64_MAX - 2;
@@ -1284,16 +1482,19 @@ expand_group(const WeirGroup *g, void *arg)
 	weir_expand_add(arg, g, false);
 }
 
-/* Windows that overlap, of groups that may stay. */
+/* Windows of groups that may stay. */
 static void
-close_overlapping(Closing *c, int64 final_before)
+close_expanded(Closing *c, int64 final_before)
 {
 	WeirFlow *flow = c->flow;
 	WeirFlowPrivate *p = flow->priv;
 	WeirExpander *x = weir_expand_create(flow->plan);
 
-	for (int i = 0; i < p->nclosing; i++)
-		weir_state_walk(flow->state, p->closing[i], false, expand_group, x);
+	if (p->spans)
+		walk_taken(flow, expand_group, x);
+	else
+		for (int i = 0; i < p->nclosing; i++)
+			weir_state_walk(flow->state, p->closing[i], false, expand_group, x);
 	weir_expand_finish(x, in_heap_before(flow), final_before, close_group, c);
 	weir_expand_free(x);
 }
@@ -1334,8 +1535,8 @@ close_windows(void *arg, int64 final_before, TransactionId xid)
 		InitResultRelInfo(c.result_rel, c.rel, 1, NULL, 0);
 		ExecOpenIndices(c.result_rel, false);
 	}
-	if (weir_window_overlaps(&flow->plan->window))
-		close_overlapping(&c, final_before);
+	if (weir_expand_needed(flow->plan))
+		close_expanded(&c, final_before);
 	else
 		for (int i = 0; i < p->nclosing; i++)
 			weir_state_walk(flow->state, p->closing[i], false, close_group, &c);
@@ -1467,6 +1668,7 @@ checkpoint_is_through(WeirFlow *flow)
 	WeirFlowPrivate *p = flow->priv;
 
 	flow->closed_before = p->checkpoint.row.closed_before;
+	p->unclosed = false;
 	free_errors(p->errors);
 	p->errors = NIL;
 	flow->v->errors_unsaved = false;
@@ -1562,13 +1764,93 @@ weir_flow_record_failure(WeirFlow *flow, int64 resumes, const char *sqlstate,
 	return true;
 }
 
+/*
+ * Of the keys taken: forget windows that need not be kept, and say when there is
+ * something to do for them again.  Those that wait for a snapshot stay taken.
+ */
+static void
+trim_taken(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirSpanLimits limits = {weir_state_swept(flow->state),
+							 weir_flow_final_before(flow)};
+	int64 closed = in_heap_before(flow);
+	WeirSpanLimits unseen = {closed, limits.before};
+	WeirPut *puts = palloc(sizeof(WeirPut) * 64);
+	int nputs = 0;
+	int size = 64;
+	uint64 kept = 0;
+
+	for (uint64 i = 0; i < p->ntaken; i++)
+	{
+		uint32 hash = p->taken[i];
+		dsa_pointer iter = 0;
+		dsa_pointer ref;
+		bool waits = false;
+		int64 due = PG_INT64_MAX;
+		WeirGroup g;
+
+		CHECK_FOR_INTERRUPTS();
+		while (weir_state_find(flow->state, WEIR_PANE_SPANS, hash, &iter, &ref,
+							   &g))
+		{
+			Size len = g.statelen;
+			char *trimmed = weir_spans_trim(p->spans, g.state, &len, &limits);
+			char *rest = NULL;
+			Size rest_len = len;
+			WeirPut *put;
+
+			/* what will be left when no snapshot needs the others any more */
+			if (trimmed != NULL)
+				rest = weir_spans_trim(p->spans, trimmed, &rest_len, &unseen);
+			if (rest != NULL)
+			{
+				due =
+					Min(due, weir_spans_due(p->spans, rest, rest_len, closed));
+				pfree(rest);
+			}
+			waits |= trimmed != NULL && (rest == NULL || rest_len < len);
+			if (trimmed != NULL && len == g.statelen)
+			{
+				pfree(trimmed);
+				continue;
+			}
+			if (nputs == size)
+			{
+				size *= 2;
+				puts = repalloc_huge(puts, size * sizeof(WeirPut));
+			}
+			put = &puts[nputs++];
+			MemSet(put, 0, sizeof(WeirPut));
+			put->group = g;
+			put->group.key = memcpy(palloc(g.keylen), g.key, g.keylen);
+			put->group.state = trimmed;
+			put->group.statelen = len;
+			put->ref = ref;
+			put->remove = trimmed == NULL;
+		}
+		if (waits)
+			p->taken[kept++] = hash;
+		weir_timers_set(p->timers, hash, due);
+	}
+	p->ntaken = kept;
+	if (nputs > 0)
+	{
+		weir_state_reserve(flow->state, puts, nputs);
+		weir_state_publish(flow->state, puts, nputs, flow->position,
+						   flow->watermark);
+	}
+}
+
 void
 weir_flow_sweep(WeirFlow *flow)
 {
+	WeirFlowPrivate *p = flow->priv;
 	Relation view;
 	TransactionId oldest;
 
-	if (!weir_state_has_stamps(flow->state))
+	Assert(!p->started);
+	if (!weir_state_has_stamps(flow->state) && p->ntaken == 0)
 		return;
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -1584,6 +1866,8 @@ weir_flow_sweep(WeirFlow *flow)
 			weir_state_sweep(flow->state, oldest);
 		}
 	}
+	if (p->ntaken > 0 && !p->unclosed)
+		trim_taken(flow);
 	CommitTransactionCommand();
 }
 

@@ -82,6 +82,7 @@
 #include "catalog.h"
 #include "compat.h"
 #include "plan.h"
+#include "window_rows.h"
 
 /* The rangetable index of the row of keys and aggregates in the final part. */
 #define FINAL_VARNO 1
@@ -443,6 +444,10 @@ static const struct WindowFunction
 	{"hop", WEIR_WINDOW_HOP, "hop_first", "hop_start", "hop_end"},
 	{"cumulate", WEIR_WINDOW_CUMULATE, "cumulate_first", "cumulate_start",
 	 "cumulate_end"},
+	{"session", WEIR_WINDOW_SESSION, "session_event", "session_event_start",
+	 "session_event_end"},
+	{"count_window", WEIR_WINDOW_COUNT, "count_event", "count_event_start",
+	 "count_event_end"},
 };
 
 typedef struct WindowFunction WindowFunction;
@@ -953,7 +958,8 @@ recognise_scalar(FuncExpr *call, const WindowFunction *function, bool end,
 {
 	WeirWindow *window = &w->window;
 
-	check_window_time(call, function->name, facts, options);
+	if (function->kind != WEIR_WINDOW_COUNT)
+		check_window_time(call, function->name, facts, options);
 	w->found = true;
 	w->scalar = true;
 	w->call = call;
@@ -970,6 +976,19 @@ recognise_scalar(FuncExpr *call, const WindowFunction *function, bool end,
 				function->kind == WEIR_WINDOW_CUMULATE, &window->slide,
 				&window->size);
 			window->origin = checked_origin(window_argument(call, 3));
+			break;
+		case WEIR_WINDOW_SESSION:
+			window->size = weir_session_gap(
+				DatumGetIntervalP(window_argument(call, 1)->constvalue));
+			break;
+		case WEIR_WINDOW_COUNT:
+			window->size = DatumGetInt64(window_argument(call, 0)->constvalue);
+			window->slide = window->size;
+			if (constant_argument(call, 1) != NULL ||
+				!IsA(lsecond(call->args), Const))
+				window->slide =
+					DatumGetInt64(window_argument(call, 1)->constvalue);
+			weir_count_window_check(window->size, window->slide);
 			break;
 		default:
 			set_bin(w, window_argument(call, 1), window_argument(call, 2),
@@ -1202,10 +1221,26 @@ check_window_columns(WeirViewPlan *plan, PlanFacts *facts)
 {
 	const WindowFunction *function = NULL;
 	int n = list_length(facts->stmt->planTree->targetlist);
+	ListCell *lc;
 
 	for (int i = 0; i < lengthof(window_functions); i++)
 		if (window_functions[i].kind == plan->window.kind)
 			function = &window_functions[i];
+	foreach(lc, plan->aggs)
+	{
+		const WeirAggSpec *spec = lfirst(lc);
+
+		/* what is a key too is one column */
+		for (int i = 0; i <= spec->nargs; i++)
+		{
+			AttrNumber attno =
+				i < spec->nargs ? spec->arg_attno[i] : spec->filter_attno;
+
+			if (attno > 0 && attno <= plan->nkeys &&
+				plan->keys[attno - 1].is_window)
+				refuse_window_column(function);
+		}
+	}
 	for (int i = 0; i < n; i++)
 	{
 		if ((i >= plan->nkeys || !plan->keys[i].is_window) &&
@@ -1323,8 +1358,10 @@ recognise_windows(WeirViewPlan *plan, PlanFacts *facts,
 	}
 	plan->window = w[best].window;
 	plan->window_key = best;
-	plan->merged = weir_window_overlaps(&plan->window);
-	if (plan->merged)
+	plan->merged = weir_window_overlaps(&plan->window) ||
+				   plan->window.kind == WEIR_WINDOW_SESSION;
+	if (weir_window_overlaps(&plan->window) ||
+		weir_window_is_span(&plan->window))
 		check_window_columns(plan, facts);
 
 	for (int i = 0; i < list_length(plan->targetlist); i++)
@@ -1610,6 +1647,15 @@ take_window_quals(Query *input)
 
 		if (!bms_overlap(used, windows))
 			kept = lappend(kept, qual);
+		else if (function->kind == WEIR_WINDOW_SESSION ||
+				 function->kind == WEIR_WINDOW_COUNT)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("continuous view cannot use columns of %s() in "
+							"WHERE",
+							function->name),
+					 errdetail("The window is known when other rows are."),
+					 errhint("Use HAVING.")));
 		else if (bms_is_subset(used, windows))
 			taken = lappend(taken, qual);
 		else

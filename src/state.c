@@ -186,7 +186,7 @@ typedef struct PutPlan
 	Pane *pane;
 	Part *part;
 	Slot *old;		  /* NULL: new group */
-	dsa_pointer slot; /* new slot; Invalid: overwrite in place */
+	dsa_pointer slot; /* new slot; Invalid: overwrite in place, or remove */
 	bool bumped;	  /* slot is the last of its block */
 	uint8 lock;
 } PutPlan;
@@ -1382,6 +1382,8 @@ plan_puts(WeirState *s, WeirPut *puts, int n, bool cow)
 		{
 			plan->old = at(put->ref);
 			Assert(slot_state(plan->old->word) == SLOT_LIVE);
+			if (put->remove)
+				continue;
 			if (!cow && fits_in_place(put, plan->old))
 			{
 				s->in_place = true;
@@ -1509,7 +1511,32 @@ weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 		puts[i].reserved = s->plan[i].slot;
 }
 
-/* One put; the caller has the exclusion.  Returns 1 for a new group. */
+/* Take a slot out of its chain, "instead" in its place if that is valid. */
+static void
+replace_in_chain(Part *part, Slot *old, dsa_pointer instead)
+{
+	dsa_pointer p = pointer_to(old);
+	dsa_pointer *link;
+
+	link =
+		(dsa_pointer *) at(part->buckets) + (old->hash & (part->nbuckets - 1));
+	while (*link != p)
+		link = &((Slot *) at(*link))->next;
+	*link = DsaPointerIsValid(instead) ? instead : old->next;
+}
+
+/* The slot becomes an old version. */
+static void
+retire(WeirState *s, Pane *pane, Slot *old, uint64 version)
+{
+	old->next = old->u.older;
+	old->u.end = version;
+	pg_write_barrier(); /* legacy blocks are read under another lock */
+	old->word = (old->word & ~SLOT_STATE_MASK) | SLOT_OLD;
+	garbage_add(s, pane, pointer_to(old), version);
+}
+
+/* One put; the caller has the exclusion.  Returns by how much groups grow. */
 static inline int
 publish_one(WeirState *s, const PutPlan *plan, const WeirPut *put,
 			uint64 version)
@@ -1517,6 +1544,14 @@ publish_one(WeirState *s, const PutPlan *plan, const WeirPut *put,
 	Slot *slot;
 
 	plan->pane->max_version = version;
+	if (put->remove)
+	{
+		replace_in_chain(plan->part, plan->old, InvalidDsaPointer);
+		retire(s, plan->pane, plan->old, version);
+		plan->part->ngroups--;
+		plan->pane->ngroups--;
+		return -1;
+	}
 	if (!DsaPointerIsValid(plan->slot))
 	{
 		slot_fill(plan->old, &put->group);
@@ -1537,26 +1572,11 @@ publish_one(WeirState *s, const PutPlan *plan, const WeirPut *put,
 		plan->pane->ngroups++;
 		return 1;
 	}
-	else
-	{
-		dsa_pointer old = pointer_to(plan->old);
-		dsa_pointer *link;
-
-		/* take its place in the chain */
-		link = (dsa_pointer *) at(plan->part->buckets) +
-			   (plan->old->hash & (plan->part->nbuckets - 1));
-		while (*link != old)
-			link = &((Slot *) at(*link))->next;
-		slot->next = plan->old->next;
-		*link = plan->slot;
-		slot->u.older = old;
-		plan->old->next = plan->old->u.older;
-		plan->old->u.end = version;
-		pg_write_barrier(); /* legacy blocks are read under another lock */
-		plan->old->word = (plan->old->word & ~SLOT_STATE_MASK) | SLOT_OLD;
-		garbage_add(s, plan->pane, old, version);
-		return 0;
-	}
+	slot->next = plan->old->next;
+	slot->u.older = pointer_to(plan->old);
+	replace_in_chain(plan->part, plan->old, plan->slot);
+	retire(s, plan->pane, plan->old, version);
+	return 0;
 }
 
 /* What publish_one will write to. */
@@ -1630,7 +1650,7 @@ weir_state_publish(WeirState *s, WeirPut *puts, int n, WeirPosition position,
 	v->version = version;
 	pg_atomic_write_u64(&v->position, position);
 	v->watermark = watermark;
-	if (added > 0)
+	if (added != 0)
 	{
 		pg_atomic_write_u64(&v->groups, pg_atomic_read_u64(&v->groups) + added);
 		pg_atomic_write_u64(&v->shown_groups,

@@ -76,6 +76,8 @@ typedef struct WeirPut
 	WeirGroup group;
 	dsa_pointer ref;	  /* group to overwrite, or InvalidDsaPointer: new */
 	dsa_pointer reserved; /* state.c's: memory got by reserve */
+	bool remove;		  /* forget the group of ref instead: no reader needs
+						   * it any more */
 } WeirPut;
 
 /*

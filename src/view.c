@@ -1690,6 +1690,7 @@ typedef struct FinalCache
 	Oid user; /* whose rights were checked */
 	Snapshot snapshot;
 	CommandId curcid;
+	WeirWindow window;
 	int64 lateness;
 	int64 closed_before;
 	TimestampTz stored_watermark; /* of the position row; or WEIR_NO_TIME */
@@ -1733,11 +1734,16 @@ fill_final_cache(FinalCache *cache, Oid view, Snapshot snapshot)
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_MATVIEW, RelationGetRelationName(rel));
 	info = view_info(view);
-	if (info->plan->window.kind == WEIR_WINDOW_NONE)
+	if (info->plan->window.kind == WEIR_WINDOW_NONE ||
+		info->plan->window.kind == WEIR_WINDOW_COUNT)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("continuous view \"%s\" has no time window",
 							   RelationGetRelationName(rel)),
-						errdetail("Its rows can always change.")));
+						info->plan->window.kind == WEIR_WINDOW_COUNT
+							? errdetail("A row is final when its window_end is "
+										"not null.")
+							: errdetail("Its rows can always change.")));
+	cache->window = info->plan->window;
 	cache->lateness = info->options->allowed_lateness;
 	cache->closed_before = PG_INT64_MIN;
 	cache->stored_watermark = WEIR_NO_TIME;
@@ -1797,7 +1803,8 @@ weir_view_is_final(PG_FUNCTION_ARGS)
 			LWLockRelease(&v->publish_lock);
 		}
 	}
-	PG_RETURN_BOOL(weir_window_is_final(end, cache->lateness, watermark));
+	PG_RETURN_BOOL(end <= weir_window_final_through(
+							  &cache->window, cache->lateness, watermark));
 }
 
 /* ---------------------------------------------------------------------- */

@@ -143,8 +143,6 @@ weir_window_end(const WeirWindow *w, int64 key)
 	{
 		if (w->kind == WEIR_WINDOW_TRUNC)
 			end = trunc_end(w, key);
-		else if (w->kind == WEIR_WINDOW_CUMULATE)
-			elog(ERROR, "cumulate window is not named by its end");
 		else if (pg_add_s64_overflow(key, w->size, &end))
 			time_out_of_range();
 	}
@@ -235,6 +233,17 @@ weir_window_final_before(int64 allowed_lateness, TimestampTz watermark)
 		return PG_INT64_MAX - 2;
 	if (pg_sub_s64_overflow(watermark, allowed_lateness, &before))
 		return PG_INT64_MIN;
+	return before;
+}
+
+int64
+weir_window_final_through(const WeirWindow *w, int64 allowed_lateness,
+						  TimestampTz watermark)
+{
+	int64 before = weir_window_final_before(allowed_lateness, watermark);
+
+	if (w->kind == WEIR_WINDOW_SESSION && before != PG_INT64_MIN)
+		before--;
 	return before;
 }
 
@@ -454,6 +463,51 @@ weir_cumulate_end(PG_FUNCTION_ARGS)
 	if (pg_add_s64_overflow(start, step * n, &end) || !IS_VALID_TIMESTAMP(end))
 		time_out_of_range();
 	PG_RETURN_TIMESTAMPTZ(end);
+}
+
+/* ---- SQL: what a view runs instead of session() and count_window() ---- */
+
+PG_FUNCTION_INFO_V1(weir_session_event_start);
+PG_FUNCTION_INFO_V1(weir_session_event_end);
+PG_FUNCTION_INFO_V1(weir_count_event);
+
+/* (ts, gap): the session that an event would be by itself. */
+static int64
+session_event(FunctionCallInfo fcinfo, int64 *end)
+{
+	int64 ts = PG_GETARG_TIMESTAMPTZ(0);
+	int64 gap = weir_window_fixed_length(PG_GETARG_INTERVAL_P(1), "gap");
+
+	if (unlikely(TIMESTAMP_NOT_FINITE(ts)))
+		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+						errmsg("infinite timestamp is in no window")));
+	if (pg_add_s64_overflow(ts, gap, end) || !IS_VALID_TIMESTAMP(*end))
+		time_out_of_range();
+	return ts;
+}
+
+Datum
+weir_session_event_start(PG_FUNCTION_ARGS)
+{
+	int64 end;
+
+	PG_RETURN_TIMESTAMPTZ(session_event(fcinfo, &end));
+}
+
+Datum
+weir_session_event_end(PG_FUNCTION_ARGS)
+{
+	int64 end;
+
+	(void) session_event(fcinfo, &end);
+	PG_RETURN_TIMESTAMPTZ(end);
+}
+
+/* (size, slide): which rows the window holds is known to the view alone. */
+Datum
+weir_count_event(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(0);
 }
 
 /*

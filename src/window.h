@@ -63,7 +63,8 @@ extern int64 weir_window_fixed_length(const Interval *iv, const char *what);
 extern int weir_window_parts(const Interval *slide, const Interval *size,
 							 bool cumulate, int64 *slide_us, int64 *size_us);
 
-/* End of the window whose key has this value (of cumulate it must be the end). */
+/* End of the window whose key has this value; of several with that start, the
+ * last one's; of an event's own session. */
 extern int64 weir_window_end(const WeirWindow *w, int64 key);
 
 /* Do windows of this kind overlap, so that a row may be in several panes' worth? */
@@ -107,6 +108,11 @@ extern bool weir_window_is_final(int64 end, int64 allowed_lateness,
 /* The largest end that is final at this watermark; PG_INT64_MIN if none. */
 extern int64 weir_window_final_before(int64 allowed_lateness,
 									  TimestampTz watermark);
+/* The same for a kind of windows: a session takes a row at its end, so W must
+ * be beyond that. */
+extern int64 weir_window_final_through(const WeirWindow *w,
+									   int64 allowed_lateness,
+									   TimestampTz watermark);
 
 /*
  * What a transaction raises W to: min(max_event, arrival) - delay, or

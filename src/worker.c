@@ -1736,11 +1736,13 @@ would_close(Oid stream, TimestampTz target)
 
 		if (run->stream != stream || run->cohort == NULL ||
 			flow->plan->window.kind == WEIR_WINDOW_NONE ||
+			flow->plan->window.kind == WEIR_WINDOW_COUNT ||
 			target <= flow->watermark)
 			continue;
 		end = weir_flow_next_end(flow);
 		if (end != PG_INT64_MAX && end > flow->closed_before &&
-			weir_window_is_final(end, flow->lateness, target))
+			end <= weir_window_final_through(&flow->plan->window,
+											 flow->lateness, target))
 			return true;
 	}
 	return false;

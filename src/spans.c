@@ -1,0 +1,536 @@
+/*-------------------------------------------------------------------------
+ *
+ * spans.c
+ *	  Windows that depend on the rows of their key: sessions, and windows that
+ *	  count rows.
+ *
+ * Relies on: rows come in log order, and "before" never falls along the log; so
+ * a row never finds a session final for it that was not so for an earlier row.
+ *
+ * Saved bytes of a key, integers in the byte order of the machine, all parts
+ * MAXALIGNed:
+ *
+ *	 0	uint32	number of spans
+ *	 4	uint32	zero
+ *	 8	int64	rows of the key so far (windows that count), else 0
+ *	16	the spans, by start (sessions) or end, each: int64 start, int64 end,
+ *		int64 mark, uint64 length, and so many bytes of saved aggregates
+ *
+ * start and end of a session: time of its first event, time of its last event
+ * plus the gap; no two sessions of a key overlap or touch.  Of a window that
+ * counts rows: the numbers of its first row, and of the first after it.
+ *
+ * A session that is in the heap stays here for a while: an event that would
+ * have joined it is late, however new it is.  When no event that is not late by
+ * itself can reach it any more, it is forgotten.
+ *
+ * A live span whose row has not come in this batch stays as bytes.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "common/int.h"
+#include "utils/memutils.h"
+
+#include "debug.h"
+#include "spans.h"
+#include "window.h"
+
+typedef struct SavedHeader
+{
+	uint32 nspans;
+	uint32 zero;
+	int64 rows;
+} SavedHeader;
+
+typedef struct SavedSpan
+{
+	int64 start;
+	int64 end;
+	int64 mark;
+	uint64 length;
+} SavedSpan;
+
+StaticAssertDecl(sizeof(SavedHeader) == 16, "saved spans have holes");
+StaticAssertDecl(sizeof(SavedSpan) == 32, "saved span has holes");
+
+typedef struct LiveSpan
+{
+	int64 start;
+	int64 end;
+	int64 mark;
+	void *live;		   /* NULL: as it is in bytes */
+	const char *bytes; /* saved aggregates */
+	Size length;
+} LiveSpan;
+
+/* The first span and its aggregates need no memory of their own. */
+typedef struct LiveSpans
+{
+	int nspans;
+	int size;
+	LiveSpan *spans;
+	int64 rows;
+	bool block_used;
+	LiveSpan first;
+} LiveSpans;
+
+#define live_block(l) ((char *) (l) + MAXALIGN(sizeof(LiveSpans)))
+
+struct WeirSpans
+{
+	const WeirViewPlan *plan;
+	WeirAggs *aggs;
+	bool sessions;
+	int64 size;
+	int64 slide;
+};
+
+WeirSpans *
+weir_spans_create(const WeirViewPlan *plan, WeirAggs *aggs)
+{
+	WeirSpans *s = palloc0(sizeof(WeirSpans));
+
+	s->plan = plan;
+	s->aggs = aggs;
+	s->sessions = plan->window.kind == WEIR_WINDOW_SESSION;
+	s->size = plan->window.size;
+	s->slide = plan->window.slide;
+	return s;
+}
+
+
+/* ---------- saved bytes ---------- */
+
+typedef struct Cursor
+{
+	const char *at;
+	const char *end;
+	uint32 left;
+	int64 rows;
+} Cursor;
+
+static void
+cursor_start(Cursor *c, const char *bytes, Size len)
+{
+	const SavedHeader *h = (const SavedHeader *) bytes;
+
+	Ensure(len >= sizeof(SavedHeader), "saved windows of a key are truncated");
+	c->left = h->nspans;
+	c->rows = h->rows;
+	c->at = bytes + sizeof(SavedHeader);
+	c->end = bytes + len;
+}
+
+/* The next span and its aggregates; false: no more. */
+static bool
+cursor_next(Cursor *c, const SavedSpan **span, const char **aggs)
+{
+	if (c->left == 0)
+	{
+		Ensure(c->at == c->end, "saved windows of a key have a wrong length");
+		return false;
+	}
+	Ensure(c->end - c->at >= sizeof(SavedSpan),
+		   "saved windows of a key are truncated");
+	*span = (const SavedSpan *) c->at;
+	*aggs = c->at + sizeof(SavedSpan);
+	Ensure((*span)->length == MAXALIGN((*span)->length) &&
+			   (*span)->length <= (uint64) (c->end - *aggs),
+		   "saved windows of a key are truncated");
+	c->at = *aggs + (*span)->length;
+	c->left--;
+	return true;
+}
+
+/* The value of "before" from which on a session in the heap may be forgotten. */
+static int64
+forget_at(const WeirSpans *s, int64 end)
+{
+	int64 at;
+
+	return pg_add_s64_overflow(end, s->size, &at) ? PG_INT64_MAX - 2 : at;
+}
+
+static bool
+may_be_forgotten(const WeirSpans *s, int64 end, int64 mark,
+				 const WeirSpanLimits *limits)
+{
+	if (mark == WEIR_SPAN_OPEN || mark > limits->swept)
+		return false;
+	return !s->sessions || forget_at(s, end) <= limits->before;
+}
+
+int64
+weir_spans_due(WeirSpans *s, const char *bytes, Size len, int64 closed)
+{
+	const SavedSpan *span;
+	const char *aggs;
+	int64 due = PG_INT64_MAX;
+	Cursor c;
+
+	cursor_start(&c, bytes, len);
+	while (cursor_next(&c, &span, &aggs))
+	{
+		if (span->mark == WEIR_SPAN_OPEN)
+			continue;
+		if (span->mark > closed || !s->sessions)
+			due = Min(due, span->mark);
+		else
+			due = Min(due, forget_at(s, span->end));
+	}
+	return due;
+}
+
+bool
+weir_spans_any(WeirSpans *s, const char *bytes, Size len, int64 after,
+			   int64 through)
+{
+	const SavedSpan *span;
+	const char *aggs;
+	Cursor c;
+
+	cursor_start(&c, bytes, len);
+	while (cursor_next(&c, &span, &aggs))
+	{
+		if (span->mark > after && span->mark <= through)
+			return true;
+	}
+	return false;
+}
+
+char *
+weir_spans_trim(WeirSpans *s, const char *bytes, Size *len,
+				const WeirSpanLimits *limits)
+{
+	const SavedSpan *span;
+	const char *aggs;
+	char *copy = palloc(*len);
+	SavedHeader *h = (SavedHeader *) copy;
+	char *to = copy + sizeof(SavedHeader);
+	Cursor c;
+
+	cursor_start(&c, bytes, *len);
+	MemSet(h, 0, sizeof(SavedHeader));
+	h->rows = c.rows;
+	while (cursor_next(&c, &span, &aggs))
+	{
+		if (may_be_forgotten(s, span->end, span->mark, limits))
+			continue;
+		memcpy(to, span, sizeof(SavedSpan) + span->length);
+		to += sizeof(SavedSpan) + span->length;
+		h->nspans++;
+	}
+	*len = to - copy;
+	if (h->nspans == 0 && s->sessions)
+	{
+		pfree(copy);
+		return NULL;
+	}
+	return copy;
+}
+
+
+/* ---------- live ---------- */
+
+Size
+weir_spans_live_size(const WeirSpans *s)
+{
+	return MAXALIGN(sizeof(LiveSpans)) + weir_aggs_live_size(s->aggs);
+}
+
+void
+weir_spans_start(WeirSpans *s, void *live)
+{
+	LiveSpans *l = live;
+
+	memset(l, 0, sizeof(LiveSpans));
+	l->size = 1;
+	l->spans = &l->first;
+}
+
+/* Room for one more span at place i, the later ones moved up; zeroed. */
+static LiveSpan *
+insert_span(LiveSpans *l, int i, MemoryContext cxt)
+{
+	if (l->nspans == l->size)
+	{
+		LiveSpan *more;
+
+		l->size *= 4;
+		if (l->spans == &l->first)
+		{
+			more = MemoryContextAllocHuge(cxt, l->size * sizeof(LiveSpan));
+			memcpy(more, l->spans, l->nspans * sizeof(LiveSpan));
+			l->spans = more;
+		}
+		else
+			l->spans =
+				repalloc_huge(l->spans, (Size) l->size * sizeof(LiveSpan));
+	}
+	memmove(&l->spans[i + 1], &l->spans[i], (l->nspans - i) * sizeof(LiveSpan));
+	MemSet(&l->spans[i], 0, sizeof(LiveSpan));
+	l->nspans++;
+	return &l->spans[i];
+}
+
+static void
+remove_span(LiveSpans *l, int i)
+{
+	l->nspans--;
+	memmove(&l->spans[i], &l->spans[i + 1], (l->nspans - i) * sizeof(LiveSpan));
+}
+
+void
+weir_spans_load(WeirSpans *s, void *live, MemoryContext cxt, const char *bytes,
+				Size len, const WeirSpanLimits *limits)
+{
+	LiveSpans *l = live;
+	const SavedSpan *span;
+	const char *aggs;
+	Cursor c;
+
+	weir_spans_start(s, live);
+	cursor_start(&c, bytes, len);
+	l->rows = c.rows;
+	while (cursor_next(&c, &span, &aggs))
+	{
+		LiveSpan *new;
+
+		if (may_be_forgotten(s, span->end, span->mark, limits))
+			continue;
+		new = insert_span(l, l->nspans, cxt);
+		new->start = span->start;
+		new->end = span->end;
+		new->mark = span->mark;
+		new->bytes = aggs;
+		new->length = span->length;
+	}
+}
+
+/* The aggregates of a span, to be advanced. */
+static void *
+span_live(WeirSpans *s, LiveSpans *l, LiveSpan *span, MemoryContext cxt)
+{
+	if (span->live != NULL)
+		return span->live;
+	if (!l->block_used)
+	{
+		span->live = live_block(l);
+		l->block_used = true;
+	}
+	else
+		span->live = MemoryContextAlloc(cxt, weir_aggs_live_size(s->aggs));
+	if (span->bytes != NULL)
+		weir_aggs_load(s->aggs, span->live, cxt, span->bytes, span->length);
+	else
+		weir_aggs_start(s->aggs, span->live, cxt);
+	return span->live;
+}
+
+/* b's rows are in a, too. */
+static void
+merge_spans(WeirSpans *s, LiveSpans *l, LiveSpan *a, LiveSpan *b,
+			MemoryContext cxt)
+{
+	void *live = span_live(s, l, a, cxt);
+	const char *bytes = b->bytes;
+	Size length = b->length;
+
+	if (b->live != NULL)
+	{
+		char *saved;
+
+		length = weir_aggs_save_size(s->aggs, b->live, cxt);
+		saved = MemoryContextAllocHuge(cxt, Max(length, 1));
+		weir_aggs_save(s->aggs, b->live, saved);
+		bytes = saved;
+	}
+	weir_aggs_merge(s->aggs, live, cxt, bytes, length);
+}
+
+static bool
+advance_session(WeirSpans *s, LiveSpans *l, MemoryContext cxt,
+				TupleTableSlot *input, uint64 ordinal, int64 ts, int64 before)
+{
+	int64 end = ts + s->size; /* the caller has seen that it is in range */
+	int first = l->nspans;
+	int last;
+	LiveSpan *span;
+
+	/* sessions it overlaps or touches: [first, last); mostly the newest */
+	while (first > 0 && l->spans[first - 1].end >= ts)
+		first--;
+	for (last = first; last < l->nspans && l->spans[last].start <= end; last++)
+	{
+		if (l->spans[last].end <= before)
+			return false;
+	}
+	if (first == last)
+	{
+		if (end <= before)
+			return false;
+		span = insert_span(l, first, cxt);
+		span->start = ts;
+		span->end = end;
+	}
+	else
+	{
+		span = &l->spans[first];
+		span->start = Min(span->start, ts);
+		span->end = Max(span->end, end);
+		while (last - first > 1)
+		{
+			merge_spans(s, l, span, &l->spans[first + 1], cxt);
+			span->end = Max(span->end, l->spans[first + 1].end);
+			remove_span(l, first + 1);
+			last--;
+		}
+	}
+	span->mark = span->end;
+	weir_aggs_advance(s->aggs, span_live(s, l, span, cxt), cxt, input, ordinal);
+	return true;
+}
+
+static void
+advance_count(WeirSpans *s, LiveSpans *l, MemoryContext cxt,
+			  TupleTableSlot *input, uint64 ordinal)
+{
+	int64 row = l->rows++;
+	int64 end = row - row % s->slide + s->slide;
+	int64 last = (row + s->size) / s->slide * s->slide;
+	int i = l->nspans;
+
+	/* spans of later ends are open, and are the last ones */
+	while (i > 0 && l->spans[i - 1].end >= end)
+		i--;
+	for (; end <= last; end += s->slide, i++)
+	{
+		LiveSpan *span;
+
+		if (i == l->nspans)
+		{
+			span = insert_span(l, i, cxt);
+			span->start = Max(end - s->size, 0);
+			span->end = end;
+			span->mark = WEIR_SPAN_OPEN;
+		}
+		span = &l->spans[i];
+		weir_aggs_advance(s->aggs, span_live(s, l, span, cxt), cxt, input,
+						  ordinal);
+		if (row == end - 1)
+			span->mark = (int64) ordinal + 1;
+	}
+}
+
+bool
+weir_spans_advance(WeirSpans *s, void *live, MemoryContext cxt,
+				   TupleTableSlot *input, uint64 ordinal, int64 ts,
+				   int64 before)
+{
+	if (s->sessions)
+		return advance_session(s, live, cxt, input, ordinal, ts, before);
+	advance_count(s, live, cxt, input, ordinal);
+	return true;
+}
+
+bool
+weir_spans_is_empty(const void *live)
+{
+	const LiveSpans *l = live;
+
+	return l->nspans == 0 && l->rows == 0;
+}
+
+Size
+weir_spans_save_size(WeirSpans *s, void *live, MemoryContext cxt)
+{
+	LiveSpans *l = live;
+	Size size = sizeof(SavedHeader);
+
+	for (int i = 0; i < l->nspans; i++)
+	{
+		LiveSpan *span = &l->spans[i];
+
+		if (span->live != NULL)
+			span->length = weir_aggs_save_size(s->aggs, span->live, cxt);
+		size += sizeof(SavedSpan) + MAXALIGN(span->length);
+	}
+	return size;
+}
+
+void
+weir_spans_save(WeirSpans *s, void *live, char *dest)
+{
+	LiveSpans *l = live;
+	SavedHeader *h = (SavedHeader *) dest;
+
+	MemSet(h, 0, sizeof(SavedHeader));
+	h->nspans = l->nspans;
+	h->rows = l->rows;
+	dest += sizeof(SavedHeader);
+	for (int i = 0; i < l->nspans; i++)
+	{
+		LiveSpan *span = &l->spans[i];
+		SavedSpan *saved = (SavedSpan *) dest;
+
+		saved->start = span->start;
+		saved->end = span->end;
+		saved->mark = span->mark;
+		saved->length = MAXALIGN(span->length);
+		dest += sizeof(SavedSpan);
+		if (span->live != NULL)
+			weir_aggs_save(s->aggs, span->live, dest);
+		else
+			memcpy(dest, span->bytes, span->length);
+		dest += saved->length;
+	}
+}
+
+
+/* ---------- showing ---------- */
+
+/* The columns of the window in a key's values. */
+static void
+set_window_values(WeirSpans *s, const SavedSpan *span, Datum *values,
+				  bool *nulls)
+{
+	const WeirViewPlan *plan = s->plan;
+
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		if (!plan->keys[i].is_window)
+			continue;
+		values[i] = Int64GetDatum(plan->keys[i].is_window_end ? span->end
+															  : span->start);
+		nulls[i] = plan->keys[i].is_window_end && span->mark == WEIR_SPAN_OPEN;
+	}
+}
+
+void
+weir_spans_show(WeirSpans *s, WeirKeys *keys, const WeirGroup *g, int64 after,
+				int64 through, WeirGroupCallback callback, void *arg)
+{
+	int nkeys = s->plan->nkeys;
+	Datum *values = palloc((nkeys + 1) * sizeof(Datum));
+	bool *nulls = palloc((nkeys + 1) * sizeof(bool));
+	WeirGroup shown = *g;
+	const SavedSpan *span;
+	const char *aggs;
+	Cursor c;
+
+	weir_keys_deform(keys, g->key, values, nulls);
+	cursor_start(&c, g->state, g->statelen);
+	while (cursor_next(&c, &span, &aggs))
+	{
+		if (span->mark <= after || span->mark > through)
+			continue;
+		set_window_values(s, span, values, nulls);
+		shown.pane = span->mark;
+		shown.key = weir_keys_form(keys, values, nulls, &shown.keylen);
+		shown.state = aggs;
+		shown.statelen = span->length;
+		callback(&shown, arg);
+	}
+}
