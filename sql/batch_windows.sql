@@ -355,6 +355,9 @@ SELECT * FROM refused('EXECUTE q(0, 0)');
 SELECT * FROM refused('EXECUTE q(2, 0)');
 SELECT * FROM refused('EXECUTE q(NULL, 1)');
 RESET plan_cache_mode;
+SELECT weir.count_window_start(NULL, 2), weir.count_window_end(3, NULL, 2), weir.count_window_end(NULL, 3, 2), weir.count_window_end(4, 4, 2);
+SELECT * FROM weir.count_windows(NULL, 1, 2, 1);
+SELECT * FROM weir.count_windows(9223372036854775807, NULL, 9223372036854775807, 9223372036854775807);
 -- refusals
 SELECT * FROM refused('SELECT window_start FROM s, count_window(0) GROUP BY 1');
 SELECT * FROM refused('SELECT window_start FROM s, count_window(2, 3) GROUP BY 1');

@@ -254,7 +254,8 @@ SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_pr
 WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'pg_weir')
   AND (p.prosecdef OR p.proleakproof
     OR (NOT p.proisstrict AND p.prolang = (SELECT oid FROM pg_language WHERE lanname = 'c')
-      AND p.proname NOT IN ('wait_for', 'first_accum', 'last_accum', 'first_last_final', 'tumble', 'hop', 'cumulate', 'count_event_start', 'count_event_end')));
+      AND p.proname NOT IN ('wait_for', 'first_accum', 'last_accum', 'first_last_final', 'tumble', 'hop', 'cumulate',
+      'session', 'count_window', 'count_event_start', 'count_event_end', 'session_start', 'session_end', 'count_window_start', 'count_window_end', 'count_windows')));
 SELECT weir.first_accum(NULL, 1, now());
 CREATE AGGREGATE trap.forged(int, timestamptz) (SFUNC = weir.first_accum, STYPE = bytea, INITCOND = '\x00');
 RESET ROLE;

@@ -245,6 +245,8 @@ weir_count_window_start(PG_FUNCTION_ARGS)
 	int64 size = size_argument(fcinfo, 1);
 
 	weir_count_window_check(size, size);
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
 	PG_RETURN_INT64(row - row % size);
 }
 
@@ -258,7 +260,8 @@ weir_count_window_end(PG_FUNCTION_ARGS)
 	int64 end;
 
 	weir_count_window_check(size, size);
-	if (pg_add_s64_overflow(row - row % size, size, &end) || end > rows)
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) ||
+		pg_add_s64_overflow(row - row % size, size, &end) || end > rows)
 		PG_RETURN_NULL();
 	PG_RETURN_INT64(end);
 }
@@ -294,6 +297,8 @@ weir_count_windows(PG_FUNCTION_ARGS)
 		(result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
 	MemoryContextSwitchTo(old);
 
+	if (PG_ARGISNULL(0))
+		return (Datum) 0;
 	/* the window of this number is [number * slide - size, number * slide) */
 	for (number = row / slide + 1;; number++)
 	{
