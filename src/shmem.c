@@ -107,6 +107,8 @@ init_shared(WeirShared *s)
 		for (int p = 0; p < WEIR_PARTITIONS; p++)
 			LWLockInitialize(&v->part_lock[p], tranche);
 		ConditionVariableInit(&v->progress_cv);
+		pg_atomic_init_u32(&v->want_checkpoint, 0);
+		pg_atomic_init_u32(&v->done_checkpoint, 0);
 	}
 
 	s->dsa_size = state_size();
@@ -291,7 +293,11 @@ weir_shmem_view_generation(Oid view, int64 generation)
 	return v;
 }
 
-/* Everything of an entry that is not a lock or identity. */
+/*
+ * Everything of an entry that is not a lock or identity, but for the requests
+ * for checkpoints: who waits for one may find the entry with the view's next
+ * generation, whose worker then does it.
+ */
 static void
 reset_view(WeirViewShared *v)
 {
@@ -308,8 +314,6 @@ reset_view(WeirViewShared *v)
 	pg_atomic_init_u64(&v->groups, 0);
 	pg_atomic_init_u64(&v->state_bytes, 0);
 	pg_atomic_init_u64(&v->shown_groups, 0);
-	pg_atomic_init_u32(&v->want_checkpoint, 0);
-	pg_atomic_init_u32(&v->done_checkpoint, 0);
 	pg_atomic_init_u64(&v->events_in, 0);
 	pg_atomic_init_u64(&v->late, 0);
 	pg_atomic_init_u64(&v->late_partial, 0);

@@ -847,6 +847,7 @@ weir_stats_checkpoint(PG_FUNCTION_ARGS)
 	}
 	LWLockRelease(&weir_shared->directory_lock);
 	weir_shmem_wake_workers(MyDatabaseId, false);
+	weir_debug_point("checkpoint-asked");
 
 	for (int i = 0; i < n; i++)
 		(void) weir_stats_wait(checkpoint_is_done, &waits[i], PG_INT64_MAX,
