@@ -23,6 +23,14 @@ CREATE MATERIALIZED VIEW g_date_bin USING continuous AS
   SELECT k, date_bin('10 seconds', ts, '2000-01-01') AS window_start, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g GROUP BY k, date_bin('10 seconds', ts, '2000-01-01');
 CREATE MATERIALIZED VIEW g_date_trunc USING continuous AS
   SELECT k, date_trunc('minute', ts) AS window_start, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g GROUP BY k, date_trunc('minute', ts);
+CREATE MATERIALIZED VIEW g_hop USING continuous AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, hop(ts, '5 seconds', '10 seconds') GROUP BY k, window_start, window_end;
+CREATE MATERIALIZED VIEW g_hop_5 USING continuous WITH (allowed_lateness = '5 seconds') AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, hop(ts, '5 seconds', '10 seconds') GROUP BY k, window_start, window_end;
+CREATE MATERIALIZED VIEW g_cumulate USING continuous AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, cumulate(ts, '5 seconds', '10 seconds') GROUP BY k, window_start, window_end;
+CREATE MATERIALIZED VIEW g_cumulate_5 USING continuous WITH (allowed_lateness = '5 seconds') AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, cumulate(ts, '5 seconds', '10 seconds') GROUP BY k, window_start, window_end;
 
 -- one line for each view
 CREATE FUNCTION shown() RETURNS TABLE (view name, watermark int, late bigint, late_partial bigint, rows text) LANGUAGE plpgsql AS $$
