@@ -77,7 +77,6 @@ SELECT weir.watermark('op'), weir.watermark('op_w');
 SELECT k, s, weir.is_final('op_w', window_end) FROM op_w ORDER BY k;
 \set VERBOSITY sqlstate
 SELECT weir.advance_watermark('op', now() + '2 days');
-SELECT weir.advance_watermark('op', 'infinity');
 SELECT weir.advance_watermark('plain', now());
 SELECT weir.advance_watermark('op_w', now());
 BEGIN READ ONLY;

@@ -101,6 +101,12 @@ CREATE TABLE weir.stream_trim (
 ) USING heap;
 REVOKE ALL ON weir.stream_trim FROM PUBLIC;
 
+CREATE TABLE weir.stream_end (
+	stream pg_catalog.oid NOT NULL PRIMARY KEY,
+	at pg_catalog.timestamptz NOT NULL
+) USING heap;
+REVOKE ALL ON weir.stream_end FROM PUBLIC;
+
 /* ---- access methods ---- */
 
 CREATE FUNCTION weir.stream_handler(pg_catalog.internal)

@@ -152,6 +152,8 @@ static struct
 	{"view_pending", InvalidOid},
 	{"stream_trim", InvalidOid},
 	{"stream_trim_pkey", InvalidOid},
+	{"stream_end", InvalidOid},
+	{"stream_end_pkey", InvalidOid},
 	{"view_pending_idx", InvalidOid},
 	{"error_log", InvalidOid},
 	{"error_log_view_idx", InvalidOid},
@@ -1044,6 +1046,74 @@ weir_catalog_forget_stream(Oid stream)
 
 	key_oid(&key, Anum_trim_stream, stream);
 	delete_rows("stream_trim", "stream_trim_pkey", 1, &key);
+	(void) weir_catalog_unset_stream_end(stream);
+}
+
+
+/* ---- streams that have ended ---- */
+
+enum
+{
+	Anum_end_stream = 1,
+	Anum_end_at,
+	Natts_end = Anum_end_at
+};
+
+bool
+weir_catalog_stream_end(Oid stream, TimestampTz *at)
+{
+	Oid table = find_member("stream_end");
+	Oid index = find_member("stream_end_pkey");
+	Relation rel;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple tuple;
+	bool found;
+	bool isnull;
+
+	/* DROP EXTENSION drops them before the streams */
+	if (!OidIsValid(table) || !OidIsValid(index))
+		return false;
+	rel = table_open(table, AccessShareLock);
+	key_oid(&key, Anum_end_stream, stream);
+	scan = systable_beginscan(rel, index, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+		*at = DatumGetTimestampTz(
+			heap_getattr(tuple, Anum_end_at, RelationGetDescr(rel), &isnull));
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+void
+weir_catalog_set_stream_end(Oid stream, TimestampTz at)
+{
+	Relation rel =
+		table_open(weir_catalog_table("stream_end"), RowExclusiveLock);
+	Datum values[Natts_end];
+	bool nulls[Natts_end] = {false};
+
+	values[Anum_end_stream - 1] = ObjectIdGetDatum(stream);
+	values[Anum_end_at - 1] = TimestampTzGetDatum(at);
+	CatalogTupleInsert(rel,
+					   heap_form_tuple(RelationGetDescr(rel), values, nulls));
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+bool
+weir_catalog_unset_stream_end(Oid stream)
+{
+	TimestampTz at;
+	ScanKeyData key;
+
+	if (!weir_catalog_stream_end(stream, &at))
+		return false;
+	key_oid(&key, Anum_end_stream, stream);
+	delete_rows("stream_end", "stream_end_pkey", 1, &key);
+	return true;
 }
 
 

@@ -14,6 +14,7 @@
  *	weir.view_pending	final rows of a rebuild before its swap. Workers only.
  *	weir.stream_trim	one row a stream that has lost events to retention or
  *						TRUNCATE: up to which number.
+ *	weir.stream_end		one row a stream that has ended: since when.
  *	weir.error_log		events skipped by on_error = skip, and the error that
  *						stopped a view.  Workers only.
  *
@@ -135,6 +136,14 @@ extern WeirNumber weir_catalog_trimmed(Oid stream);
 /* Never lowers it. */
 extern void weir_catalog_set_trimmed(Oid stream, WeirNumber up_to);
 extern void weir_catalog_forget_stream(Oid stream);
+
+/* ---- streams that have ended ---- */
+
+/* Has it, as the latest snapshot or this transaction sees it, and when? */
+extern bool weir_catalog_stream_end(Oid stream, TimestampTz *at);
+extern void weir_catalog_set_stream_end(Oid stream, TimestampTz at);
+/* It begins anew; false: it had not ended. */
+extern bool weir_catalog_unset_stream_end(Oid stream);
 
 /* ---- positions ---- */
 

@@ -1469,7 +1469,10 @@ alter_table(Utility *u)
 	if (alter.entering)
 		check_enter_stream(alter.relid);
 	if (alter.leaving)
+	{
 		check_leave_stream(alter.relid);
+		(void) weir_catalog_unset_stream_end(alter.relid);
+	}
 	alter.before = split_options(alter.am, get_options(alter.relid), &core);
 	alter.after = alter.leaving ? (Datum) 0 : alter.before;
 	stmt->cmds = alter_commands(&alter, stmt->cmds);
@@ -1728,6 +1731,26 @@ checkpoint_views_of(Oid stream)
 	}
 }
 
+/*
+ * A stream that had ended takes events again.  Its views do not: what they have
+ * made final stays so.
+ */
+static void
+begin_anew(Oid stream)
+{
+	if (!weir_catalog_unset_stream_end(stream))
+		return;
+	if (dependent_views(stream) != NIL)
+		ereport(NOTICE,
+				(errmsg("stream \"%s\" begins anew, its continuous views do "
+						"not",
+						get_rel_name(stream)),
+				 errdetail("Every time window of theirs is final: what comes "
+						   "now is late."),
+				 errhint("REFRESH MATERIALIZED VIEW ... WITH NO DATA, then "
+						 "REFRESH MATERIALIZED VIEW.")));
+}
+
 static void
 truncate_tables(Utility *u)
 {
@@ -1782,6 +1805,7 @@ truncate_tables(Utility *u)
 							 "failed view must be resumed or dropped.")));
 		}
 		weir_catalog_set_trimmed(stream, number);
+		begin_anew(stream);
 		truncated_at_commit = append_oid(truncated_at_commit, stream);
 	}
 }
@@ -2078,6 +2102,7 @@ committed(void)
 		LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
 		s->watermark = WEIR_NO_TIME;
 		s->watermark_valid = false;
+		pg_atomic_write_u32(&s->ended, WEIR_END_UNKNOWN);
 		LWLockRelease(&weir_shared->order_lock);
 	}
 	foreach(lc, dropped_at_commit)

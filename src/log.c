@@ -251,6 +251,8 @@ note_published(const WeirRingEntry *e)
 	s->last_published = Max(s->last_published, e->txn.number);
 	s->last_arrival = Max(s->last_arrival, e->txn.arrival);
 	s->watermark = Max(s->watermark, e->txn.watermark);
+	if (TIMESTAMP_IS_NOEND(e->txn.watermark))
+		pg_atomic_write_u32(&s->ended, WEIR_END_YES);
 	return s->worker;
 }
 

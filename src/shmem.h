@@ -72,6 +72,18 @@ typedef struct WeirPrepared
 } WeirPrepared;
 
 /*
+ * Has a stream ended?  weir.stream_end says it; what is known of it saves
+ * writers the look.  UNKNOWN -> NO by whoever has looked; anything -> YES when
+ * the end is published; YES -> UNKNOWN by TRUNCATE, which keeps writers out.
+ */
+typedef enum WeirStreamEnd
+{
+	WEIR_END_UNKNOWN,
+	WEIR_END_NO,
+	WEIR_END_YES
+} WeirStreamEnd;
+
+/*
  * A stream that was written to or read since the server started.  Counters
  * start at 0 with the server.  Guard of the identity: directory_lock; of the
  * rest: atomics, or order_lock where said.
@@ -90,6 +102,7 @@ typedef struct WeirStreamShared
 								 * published since the start; the stream's once
 								 * a scan has added what the log holds */
 	bool watermark_valid;	   /* order_lock */
+	pg_atomic_uint32 ended;	   /* WeirStreamEnd */
 	int worker; /* directory_lock; who consumes it, in workers[]; -1: nobody */
 } WeirStreamShared;
 

@@ -615,6 +615,28 @@ weir_stats_watermark(PG_FUNCTION_ARGS)
 }
 
 /*
+ * The end of a stream: a record that raises W to infinity, and a row that keeps
+ * writers out from its commit on.  Nobody is waited for: a transaction that has
+ * inserted before, prepared or not, commits into the log, and late.
+ */
+static void
+end_stream(Relation rel)
+{
+	Oid relid = RelationGetRelid(rel);
+	TimestampTz at;
+
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
+					   RelationGetRelationName(rel));
+	/* two that end it at a time: the second finds it done */
+	LockDatabaseObject(RelationRelationId, relid, 3, ExclusiveLock);
+	if (weir_catalog_stream_end(relid, &at))
+		return;
+	weir_catalog_set_stream_end(relid, weir_now());
+	weir_stream_heartbeat(rel, DT_NOEND, WEIR_RECORD_HEARTBEAT);
+}
+
+/*
  * weir.advance_watermark(stream regclass, watermark timestamptz)
  */
 Datum
@@ -634,6 +656,12 @@ weir_stats_advance_watermark(PG_FUNCTION_ARGS)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is not a stream",
 							   RelationGetRelationName(rel))));
+	if (TIMESTAMP_IS_NOEND(to))
+	{
+		end_stream(rel);
+		relation_close(rel, NoLock);
+		PG_RETURN_TIMESTAMPTZ(to);
+	}
 	acl = pg_class_aclcheck(relid, GetUserId(), ACL_INSERT);
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_TABLE, RelationGetRelationName(rel));
@@ -643,13 +671,6 @@ weir_stats_advance_watermark(PG_FUNCTION_ARGS)
 						errmsg("stream \"%s\" has no event time",
 							   RelationGetRelationName(rel)),
 						errhint("Set its option event_time.")));
-	if (TIMESTAMP_IS_NOEND(to))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("a stream cannot be ended yet"),
-			 errhint(
-				 "Advance the watermark to a time after the last window.")));
 	if (options->max_future != PG_INT64_MAX && options->event_is_timestamptz &&
 		to > add_timeout(weir_now(), options->max_future))
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),

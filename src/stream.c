@@ -351,13 +351,6 @@ get_entry(Relation rel)
 	e->relid = entry_relid(rel);
 	e->filenumber = weir_rel_number(rel);
 	e->shared = stream_shared(e->relid);
-	if (e->shared != NULL && e->shared->watermark_valid &&
-		TIMESTAMP_IS_NOEND(e->shared->watermark))
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("stream \"%s\" has ended",
-							   RelationGetRelationName(rel)),
-						errdetail("Its watermark is infinity."),
-						errhint("TRUNCATE it to start anew.")));
 	e->next = entries;
 	entries = e;
 	last_entry = e;
@@ -807,6 +800,35 @@ insert_row(Entry *e, Level *level, Relation rel, TupleTableSlot *slot,
 	slot->tts_tableOid = RelationGetRelid(rel);
 }
 
+/*
+ * No rows for a stream that has ended.  This looks once a statement: what was
+ * inserted before the end was seen is in the log, and late.
+ */
+static void
+check_end(Entry *e, Relation rel)
+{
+	uint32 unknown = WEIR_END_UNKNOWN;
+	TimestampTz at;
+
+	if (likely(e->shared != NULL &&
+			   pg_atomic_read_u32(&e->shared->ended) == WEIR_END_NO))
+		return;
+	/* this transaction may have truncated it */
+	if (!weir_catalog_stream_end(e->relid, &at))
+	{
+		/* not so if its end was published meanwhile */
+		if (e->shared != NULL)
+			(void) pg_atomic_compare_exchange_u32(&e->shared->ended, &unknown,
+												  WEIR_END_NO);
+		return;
+	}
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("stream \"%s\" has ended", stream_name(rel)),
+					errdetail("Its watermark was set to infinity at %s.",
+							  timestamptz_to_str(at)),
+					errhint("TRUNCATE it to begin anew.")));
+}
+
 static void
 insert_rows(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
 {
@@ -821,7 +843,10 @@ insert_rows(Relation rel, TupleTableSlot **slots, int n, CommandId cid)
 				 "cannot insert into stream \"%s\" while its transaction commits",
 				 RelationGetRelationName(rel))));
 	if (e->cid != cid || !e->fresh)
+	{
 		refresh_entry(e, rel, cid);
+		check_end(e, rel);
+	}
 	level = current_level(e);
 	if (level->last != NULL)
 		(void) open_pending(e, level, rel);

@@ -1459,12 +1459,26 @@ note_failure(Run *run, const ErrorData *e)
 	MemoryContextSwitchTo(old);
 }
 
+static bool
+stream_has_ended(Oid stream)
+{
+	WeirStreamShared *s = weir_shmem_stream(stream, false);
+	TimestampTz at;
+
+	if (s != NULL && pg_atomic_read_u32(&s->ended) != WEIR_END_UNKNOWN)
+		return pg_atomic_read_u32(&s->ended) == WEIR_END_YES;
+	return weir_catalog_stream_end(stream, &at);
+}
+
 /* Idleness counts from events and heartbeats, not from its own records. */
 static void
 note_commit(Stream *s, TimestampTz watermark, TimestampTz now, bool events)
 {
 	if (!events && s->commit_watermark != WEIR_NO_TIME &&
 		watermark <= s->commit_watermark + (now - s->commit_at))
+		return;
+	/* views of a stream that was truncated after its end are past all time */
+	if (TIMESTAMP_IS_NOEND(watermark) && !stream_has_ended(s->oid))
 		return;
 	s->commit_at = now;
 	s->commit_watermark = watermark;
