@@ -90,6 +90,7 @@
 #include "plan.h"
 #include "shmem.h"
 #include "stream.h"
+#include "window.h"
 
 /*
  * Virtual TIDs: above any block a stream can reach in practice.  A page may have
@@ -875,15 +876,12 @@ static TimestampTz
 row_watermark(Relation rel, TimestampTz max_time, TimestampTz arrival)
 {
 	const WeirStreamOptions *o = weir_catalog_stream_options(rel);
-	TimestampTz w = max_time;
 
-	if (w == WEIR_NO_TIME || o->event_attno == 0)
+	if (o->event_attno == 0)
 		return WEIR_NO_TIME;
-	if (o->event_is_timestamptz && o->max_future != PG_INT64_MAX)
-		w = Min(w, arrival);
-	if (pg_sub_s64_overflow(w, o->watermark_delay, &w) || w < MIN_TIMESTAMP)
-		w = MIN_TIMESTAMP;
-	return w;
+	return weir_watermark_of(max_time, arrival, o->watermark_delay,
+							 o->event_is_timestamptz &&
+								 o->max_future != PG_INT64_MAX);
 }
 
 static void

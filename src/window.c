@@ -248,8 +248,8 @@ weir_window_final_through(const WeirWindow *w, int64 allowed_lateness,
 }
 
 /*
- * A result below the range of timestamps could not be shown to anybody; it
- * raises nothing, as no event is that old.
+ * A result below the range of timestamps could not be shown to anybody: the
+ * earliest time there is says the same, and that there has been an event.
  */
 TimestampTz
 weir_watermark_of(TimestampTz max_event, TimestampTz arrival, int64 delay,
@@ -263,7 +263,7 @@ weir_watermark_of(TimestampTz max_event, TimestampTz arrival, int64 delay,
 		max_event = arrival;
 	if (pg_sub_s64_overflow(max_event, delay, &watermark) ||
 		watermark < MIN_TIMESTAMP)
-		return WEIR_NO_TIME;
+		return MIN_TIMESTAMP;
 	return watermark;
 }
 

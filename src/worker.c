@@ -1799,7 +1799,7 @@ advance_idle(Stream *s, TimestampTz now)
 		TIMESTAMP_IS_NOEND(s->commit_watermark) ||
 		now - s->commit_at < s->idle_timeout)
 		return;
-	target = s->commit_watermark + (now - s->commit_at);
+	target = Min(s->commit_watermark + (now - s->commit_at), END_TIMESTAMP - 1);
 	if (!would_close(s->oid, target))
 		return;
 
