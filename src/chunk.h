@@ -82,9 +82,11 @@ typedef struct WeirRecord
 typedef enum WeirRecordKind
 {
 	WEIR_RECORD_EVENTS = 1,	   /* ordinary transaction */
-	WEIR_RECORD_HEARTBEAT = 2, /* weir.advance_watermark, no rows needed */
+	WEIR_RECORD_HEARTBEAT = 2, /* weir.advance_watermark, no rows needed; if
+								* there are rows, W is not theirs */
 	WEIR_RECORD_IDLE = 3,	   /* idle_timeout */
-	WEIR_RECORD_ADOPT = 4	   /* gives a prepared transaction its number */
+	WEIR_RECORD_ADOPT = 4,	   /* gives a prepared transaction its number */
+	WEIR_RECORD_KEPT = 5	   /* W of records that retention removes */
 } WeirRecordKind;
 
 /* ---- building ---- */

@@ -2100,7 +2100,7 @@ committed(void)
 
 		/* W is unset: whoever needs it next scans what the log holds now */
 		LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-		s->watermark = WEIR_NO_TIME;
+		s->mark.watermark = WEIR_NO_TIME;
 		s->watermark_valid = false;
 		pg_atomic_write_u32(&s->ended, WEIR_END_UNKNOWN);
 		LWLockRelease(&weir_shared->order_lock);

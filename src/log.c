@@ -250,7 +250,12 @@ note_published(const WeirRingEntry *e)
 	}
 	s->last_published = Max(s->last_published, e->txn.number);
 	s->last_arrival = Max(s->last_arrival, e->txn.arrival);
-	s->watermark = Max(s->watermark, e->txn.watermark);
+	if (e->txn.watermark > s->mark.watermark)
+	{
+		s->mark.watermark = e->txn.watermark;
+		s->mark.arrival = e->txn.arrival;
+		s->mark.kind = e->txn.kind;
+	}
 	if (TIMESTAMP_IS_NOEND(e->txn.watermark))
 		pg_atomic_write_u32(&s->ended, WEIR_END_YES);
 	return s->worker;
@@ -1036,6 +1041,7 @@ report_collected(const Collected *c, WeirNumber number, TimestampTz arrival,
 	txn.xid = c->xid;
 	txn.arrival = arrival;
 	txn.watermark = c->record.watermark;
+	txn.kind = c->record.kind;
 	txn.nchunks = c->nchunks;
 	txn.nrows = c->nrows;
 	txn.nbytes = c->nbytes;
@@ -1630,22 +1636,34 @@ weir_log_reader_done_before(WeirLogReader *r)
 
 /* ------------------------------------------------------------ watermark */
 
+typedef struct MaxWatermark
+{
+	WeirWatermark *mark;
+	WeirNumber number; /* of the record it is from */
+} MaxWatermark;
+
 static void
 max_watermark(void *arg, const WeirTxn *txn)
 {
-	TimestampTz *w = arg;
+	MaxWatermark *m = arg;
 
-	if (txn->number != WEIR_NO_NUMBER)
-		*w = Max(*w, txn->watermark);
+	if (txn->number == WEIR_NO_NUMBER || txn->watermark < m->mark->watermark ||
+		(txn->watermark == m->mark->watermark && txn->number > m->number))
+		return;
+	m->mark->watermark = txn->watermark;
+	m->mark->arrival = txn->arrival;
+	m->mark->kind = txn->kind;
+	m->number = txn->number;
 }
 
-TimestampTz
-weir_log_watermark(Relation rel, Snapshot snapshot)
+void
+weir_log_watermark(Relation rel, Snapshot snapshot, WeirWatermark *mark)
 {
-	TimestampTz w = WEIR_NO_TIME;
+	MaxWatermark m = {mark, WEIR_NO_NUMBER};
 
-	collect_transactions(rel, snapshot, 1, true, max_watermark, &w);
-	return w;
+	memset(mark, 0, sizeof(*mark));
+	mark->watermark = WEIR_NO_TIME;
+	collect_transactions(rel, snapshot, 1, true, max_watermark, &m);
 }
 
 /* ------------------------------------------------ prepared transactions */

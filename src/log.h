@@ -169,9 +169,10 @@ extern bool weir_log_txn_visible(Relation rel, Snapshot snapshot,
 
 /*
  * The watermark of the stream's log as of a snapshot: max over its visible
- * records.  WEIR_NO_TIME if none.  Scans headers.
+ * records; of several, the first counts.  WEIR_NO_TIME if none.  Scans headers.
  */
-extern TimestampTz weir_log_watermark(Relation rel, Snapshot snapshot);
+extern void weir_log_watermark(Relation rel, Snapshot snapshot,
+							   WeirWatermark *mark);
 
 /* ---- prepared transactions ---- */
 /* Refill shared prepared[] from the log of this stream (worker start). */

@@ -62,12 +62,23 @@ typedef struct WeirTxn
 	TimestampTz watermark; /* what this record raises W to; or
 								 * WEIR_NO_TIME.  Fixed when written, so that
 								 * replay never needs a clock or an option */
+	uint32 kind;		   /* WeirRecordKind */
 	uint32 nchunks;		   /* visible chunks, the record included */
 	uint64 nrows;
 	uint64 nbytes;
 	int nplaces; /* 0: unknown, scan the log */
 	WeirPlace places[WEIR_MAX_PLACES];
 } WeirTxn;
+
+/*
+ * The watermark of a stream, and the record that raised it there.
+ */
+typedef struct WeirWatermark
+{
+	TimestampTz watermark; /* or WEIR_NO_TIME: the rest means nothing */
+	TimestampTz arrival;
+	uint32 kind; /* WeirRecordKind */
+} WeirWatermark;
 
 /* The pane of an unwindowed view, and that of one whose windows are kept with
  * their keys (spans.h): after every end of a window. */

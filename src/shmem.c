@@ -224,7 +224,7 @@ weir_shmem_stream(Oid stream, bool make)
 		/* it may be one of those that had no place before; who publishes
 		 * holds directory_lock, too */
 		unused->last_published = weir_shared->last_unlisted;
-		unused->watermark = WEIR_NO_TIME;
+		unused->mark.watermark = WEIR_NO_TIME;
 		unused->worker = -1;
 		unused->in_use = true;
 		result = unused;

@@ -98,7 +98,7 @@ typedef struct WeirStreamShared
 	pg_atomic_uint64 refused_future;
 	WeirNumber last_published; /* order_lock; highest published number */
 	TimestampTz last_arrival;  /* order_lock */
-	TimestampTz watermark;	   /* order_lock; the highest W of a record
+	WeirWatermark mark;		   /* order_lock; the highest W of a record
 								 * published since the start; the stream's once
 								 * a scan has added what the log holds */
 	bool watermark_valid;	   /* order_lock */

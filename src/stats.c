@@ -523,43 +523,52 @@ weir_stats_wait_for(PG_FUNCTION_ARGS)
 /* watermarks                                                              */
 /* ---------------------------------------------------------------------- */
 
-/* W of a stream; WEIR_NO_TIME before the first event. */
-static TimestampTz
-stream_watermark(Relation rel)
+/* W of a stream, WEIR_NO_TIME before the first event, and where it is from. */
+static void
+stream_mark(Relation rel, WeirWatermark *mark)
 {
+	Oid relid = RelationGetRelid(rel);
 	WeirStreamShared *s = NULL;
-	TimestampTz watermark = WEIR_NO_TIME;
 	bool valid = false;
 
 	if (weir_shared != NULL)
-		s = weir_shmem_stream(RelationGetRelid(rel), true);
+		s = weir_shmem_stream(relid, true);
 	if (s != NULL)
 	{
 		LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
-		valid = s->watermark_valid && s->stream == RelationGetRelid(rel);
-		watermark = s->watermark;
+		valid = s->watermark_valid && s->stream == relid;
+		*mark = s->mark;
 		LWLockRelease(&weir_shared->order_lock);
 	}
 	if (!valid)
 	{
 		Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 
-		watermark = weir_log_watermark(rel, snapshot);
+		weir_log_watermark(rel, snapshot, mark);
 		UnregisterSnapshot(snapshot);
 		if (s != NULL)
 		{
 			/* what was published meanwhile is in there already */
 			LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-			if (s->in_use && s->stream == RelationGetRelid(rel))
+			if (s->in_use && s->stream == relid)
 			{
-				s->watermark = Max(s->watermark, watermark);
+				if (mark->watermark >= s->mark.watermark)
+					s->mark = *mark;
 				s->watermark_valid = true;
-				watermark = s->watermark;
+				*mark = s->mark;
 			}
 			LWLockRelease(&weir_shared->order_lock);
 		}
 	}
-	return watermark;
+}
+
+static TimestampTz
+stream_watermark(Relation rel)
+{
+	WeirWatermark mark;
+
+	stream_mark(rel, &mark);
+	return mark.watermark;
 }
 
 /* W of a view: of its state, else of its last checkpoint. */
@@ -1764,48 +1773,116 @@ explain_state(Lines *lines, Oid view)
 					  weir_state_memory_used() / 1024, weir_state_memory));
 }
 
+/* The record that W is from, and what it would take to be raised. */
+static char *
+holder_text(const WeirStreamOptions *options, const WeirWatermark *mark)
+{
+	TimestampTz limit = add_timeout(mark->watermark, options->watermark_delay);
+	char *delay = duration_text(options->watermark_delay);
+
+	if (TIMESTAMP_IS_NOEND(mark->watermark))
+		return pstrdup("the end of the stream");
+	switch (mark->kind)
+	{
+		case WEIR_RECORD_HEARTBEAT:
+			return pstrdup("weir.advance_watermark()");
+		case WEIR_RECORD_IDLE:
+			return pstrdup("the clock, the stream being idle,");
+		case WEIR_RECORD_KEPT:
+			return pstrdup(
+				"a record that retention has removed, at the latest");
+		default:
+			break;
+	}
+	if (options->event_is_timestamptz && options->max_future != PG_INT64_MAX &&
+		limit == mark->arrival)
+		return psprintf("an event ahead of the clock, taken as its arrival, "
+						"less watermark_delay, now %s,",
+						delay);
+	return psprintf("the latest event, less watermark_delay, now %s,", delay);
+}
+
+static void
+explain_idleness(Lines *lines, const WeirStreamOptions *options)
+{
+	if (options->idle_timeout == 0)
+		put_line(lines, "Moved by: later events, weir.advance_watermark(); the "
+						"clock does not move it, idle_timeout is off");
+	else
+		put_line(lines,
+				 psprintf("Moved by: later events, weir.advance_watermark(); "
+						  "the clock, when that closes a window, after %s "
+						  "without commit",
+						  duration_text(options->idle_timeout)));
+}
+
+/* Shown to those who see the stream itself, as in weir.streams. */
+static void
+explain_writers(Lines *lines, Oid stream, const WeirStreamOptions *options)
+{
+	TimestampTz since =
+		oldest_writer(stream, open_writers(list_make1_oid(stream)));
+
+	if (since == DT_NOEND)
+		return;
+	put_line(lines, psprintf("Not held by: open transactions that write to "
+							 "the stream, the oldest since %s%s",
+							 time_text(since),
+							 options->idle_timeout != 0
+								 ? "; but the clock does not move it meanwhile"
+								 : ""));
+}
+
+/* The view's W is not the stream's. */
+static void
+explain_behind(Lines *lines, Oid view)
+{
+	WeirWish wish;
+	ViewCondition condition;
+
+	if (condition_now(view, &wish, &condition))
+		put_line(lines, psprintf("Behind: the view, %s, has not consumed all "
+								 "of the stream",
+								 condition_names[condition]));
+}
+
+/*
+ * What holds W and since when.
+ */
 static void
 explain_watermark(Lines *lines, const WeirViewPlan *plan)
 {
 	Relation rel = try_relation_open(plan->stream, AccessShareLock);
 	const WeirStreamOptions *options;
-	WeirStreamShared *s;
-	TimestampTz w;
-	TimestampTz last = WEIR_NO_TIME;
-	int64 delay;
+	WeirWatermark mark;
+	WeirPositionRow row;
+	TimestampTz of_view;
 
 	if (rel == NULL)
 		return;
 	options = weir_catalog_stream_options(rel);
-	if (options->event_attno == 0)
+	stream_mark(rel, &mark);
+	if (mark.watermark == WEIR_NO_TIME)
 	{
-		put_line(lines, "Watermark: the stream has no event time");
+		put_line(lines, "Watermark: unset, the stream has had no event");
 		relation_close(rel, AccessShareLock);
 		return;
 	}
-	delay = options->watermark_delay;
-	w = stream_watermark(rel);
-	s = weir_shared ? weir_shmem_stream(plan->stream, false) : NULL;
-	if (s != NULL)
+	of_view = view_watermark(plan->view,
+							 position_now(plan->view, -1, &row) ? &row : NULL);
+	put_line(lines, psprintf("Watermark: %s (stream), %s (view)",
+							 time_text(mark.watermark), time_text(of_view)));
+	put_line(lines,
+			 psprintf("Held by: %s since %s", holder_text(options, &mark),
+					  time_text(mark.arrival)));
+	if (!TIMESTAMP_IS_NOEND(mark.watermark))
 	{
-		LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
-		last = s->last_arrival;
-		LWLockRelease(&weir_shared->order_lock);
+		explain_idleness(lines, options);
+		if (may_select(plan->stream))
+			explain_writers(lines, plan->stream, options);
 	}
-	if (w == WEIR_NO_TIME)
-		put_line(lines, "Watermark: unset, the stream has had no event");
-	else
-	{
-		put_line(lines,
-				 psprintf("Watermark: %s (stream), %s (view)", time_text(w),
-						  time_text(view_watermark(plan->view, NULL))));
-		put_line(
-			lines,
-			psprintf("Held by: the newest event less %s%s%s",
-					 duration_text(delay),
-					 last != WEIR_NO_TIME ? ", nothing has arrived since " : "",
-					 last != WEIR_NO_TIME ? time_text(last) : ""));
-	}
+	if (of_view < mark.watermark)
+		explain_behind(lines, plan->view);
 	relation_close(rel, AccessShareLock);
 }
 

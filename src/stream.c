@@ -911,6 +911,7 @@ write_record(Entry *e, Relation rel, WeirNumber number, TimestampTz arrival)
 	WeirTxn txn;
 	Pending *p;
 	TimestampTz max_time;
+	TimestampTz watermark;
 
 	/* all but the last builder, which takes the record */
 	while (l->first != NULL && l->first != l->last)
@@ -926,10 +927,13 @@ write_record(Entry *e, Relation rel, WeirNumber number, TimestampTz arrival)
 	memset(&record, 0, sizeof(record));
 	record.number = number;
 	record.arrival = arrival;
-	record.watermark = Max(row_watermark(rel, max_time, arrival), l->heartbeat);
+	watermark = row_watermark(rel, max_time, arrival);
+	record.watermark = Max(watermark, l->heartbeat);
 	record.nrows = l->nrows + weir_chunk_builder_nrows(p->builder);
 	record.nchunks = l->nchunks + 1;
-	record.kind = record.nrows > 0 ? WEIR_RECORD_EVENTS : l->beat_kind;
+	record.kind = WEIR_RECORD_EVENTS;
+	if (l->beats && (record.nrows == 0 || l->heartbeat > watermark))
+		record.kind = l->beat_kind;
 	write_pending(e, l, rel, p, &record);
 	l->first = l->last = NULL;
 
@@ -938,6 +942,7 @@ write_record(Entry *e, Relation rel, WeirNumber number, TimestampTz arrival)
 	txn.xid = GetTopFullTransactionId();
 	txn.arrival = arrival;
 	txn.watermark = record.watermark;
+	txn.kind = record.kind;
 	txn.nchunks = l->nchunks;
 	txn.nrows = l->nrows;
 	txn.nbytes = l->nbytes;

@@ -1883,7 +1883,7 @@ trim_stream(Oid stream)
 		if (trimmed.last != WEIR_NO_NUMBER)
 			weir_catalog_set_trimmed(stream, trimmed.last);
 		if (trimmed.watermark != WEIR_NO_TIME)
-			weir_stream_heartbeat(rel, trimmed.watermark, WEIR_RECORD_IDLE);
+			weir_stream_heartbeat(rel, trimmed.watermark, WEIR_RECORD_KEPT);
 	}
 	if (rel != NULL)
 		relation_close(rel, NoLock);
