@@ -271,7 +271,18 @@ COMMENT ON VIEW weir.errors IS
 	'events given up by views with on_error = skip, and errors that stopped a view';
 GRANT SELECT ON weir.errors TO PUBLIC;
 
-/* ---- windows: src/window.c ---- */
+/* ---- windows: src/window.c; the arrival: src/stream.c ---- */
+
+/*
+ * What now() as the time of a window becomes in a view's query over the log:
+ * when the event's transaction arrived.  Elsewhere it is now().
+ */
+CREATE FUNCTION weir.arrival()
+	RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'weir_stream_arrival'
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+COMMENT ON FUNCTION weir.arrival() IS
+	'stands for now() in the windows of continuous views';
 
 /*
  * The scalars behind the window functions.  Sizes are of fixed length and

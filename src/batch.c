@@ -82,6 +82,7 @@ typedef struct Batch
 	WeirChunkCursor *cursor;
 	int chunk_in_txn;
 	TimestampTz watermark; /* before txns[txn] */
+	bool by_arrival;	   /* it is that of windows over now() */
 
 	/* the slice */
 	WeirSlice slice;
@@ -226,7 +227,10 @@ next_slice(Batch *b)
 			if (b->cursor)
 				weir_log_chunks_end(b->cursor);
 			b->cursor = NULL;
-			b->watermark = Max(b->watermark, txn->watermark);
+			b->watermark = b->by_arrival
+							   ? weir_window_arrived(b->watermark, txn->arrival,
+													 txn->watermark)
+							   : Max(b->watermark, txn->watermark);
 			b->txn++;
 			continue;
 		}
@@ -235,7 +239,9 @@ next_slice(Batch *b)
 		b->chunks[n].reader = decoders.readers[n];
 		b->chunks[n].number = txn->number;
 		b->chunks[n].watermark = b->watermark;
-		b->chunks[n].arrival = txn->arrival;
+		b->chunks[n].arrival =
+			b->by_arrival ? weir_window_arrival(b->watermark, txn->arrival)
+						  : txn->arrival;
 		b->watermarks[n] = b->watermark;
 		b->txn_of[n] = b->txn;
 		b->number_in_txn[n] = b->chunk_in_txn++;
@@ -560,7 +566,8 @@ fold(Batch *b)
 
 bool
 weir_batch_run(Relation rel, WeirLogReader *reader, WeirNumber limit,
-			   TimestampTz watermark, List *members, WeirBatchResult *result)
+			   TimestampTz watermark, bool by_arrival, List *members,
+			   WeirBatchResult *result)
 {
 	Batch *b = palloc0(sizeof(Batch));
 	ListCell *lc;
@@ -572,6 +579,7 @@ weir_batch_run(Relation rel, WeirLogReader *reader, WeirNumber limit,
 	b->slice_cxt =
 		AllocSetContextCreate(b->cxt, "weir slice", ALLOCSET_DEFAULT_SIZES);
 	b->watermark = watermark;
+	b->by_arrival = by_arrival;
 	b->members = list_copy(members);
 	foreach(lc, members)
 		((WeirBatchMember *) lfirst(lc))->verdict = WEIR_BATCH_OK;

@@ -59,13 +59,15 @@ typedef struct WeirBatchResult
 
 /*
  * Take the reader's next transactions with number <= limit and bring them
- * through the members.  watermark: W before them.  False: there are none.
+ * through the members.  watermark: W before them; by_arrival: it is that of
+ * views with windows over now().  False: there are none.
  * Raises what is not a member's: then some members may have published, and the
  * reader has given what nobody has consumed.
  */
 extern bool weir_batch_run(Relation rel, WeirLogReader *reader,
 						   WeirNumber limit, TimestampTz watermark,
-						   List *members, WeirBatchResult *result);
+						   bool by_arrival, List *members,
+						   WeirBatchResult *result);
 
 extern void weir_batch_forget_skips(WeirBatchMember *m);
 

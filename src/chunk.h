@@ -86,7 +86,8 @@ typedef enum WeirRecordKind
 								* there are rows, W is not theirs */
 	WEIR_RECORD_IDLE = 3,	   /* idle_timeout */
 	WEIR_RECORD_ADOPT = 4,	   /* gives a prepared transaction its number */
-	WEIR_RECORD_KEPT = 5	   /* W of records that retention removes */
+	WEIR_RECORD_KEPT = 5,	   /* W of records that retention removes */
+	WEIR_RECORD_CLOCK = 6	   /* its arrival closes windows over now() */
 } WeirRecordKind;
 
 /* ---- building ---- */

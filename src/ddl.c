@@ -433,6 +433,7 @@ validate_view(Oid view, const WeirViewPlan *plan)
 {
 	static const char *const need_window[] = {"allowed_lateness", "late_table",
 											  "emit"};
+	static const char *const late[] = {"allowed_lateness", "late_table"};
 	Datum options = get_options(view);
 
 	(void) weir_catalog_view_options(view);
@@ -459,6 +460,20 @@ validate_view(Oid view, const WeirViewPlan *plan)
 						 errhint("Add a window such as tumble() to FROM and "
 								 "GROUP BY.")));
 	}
+	if (plan->window.by_arrival)
+	{
+		for (int i = 0; i < lengthof(late); i++)
+			if (find_option(options, late[i]) != NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("continuous view \"%s\" cannot have option "
+								"\"%s\"",
+								get_rel_name(view), late[i]),
+						 errdetail("Its windows are over now(): nothing is "
+								   "ever late for them."),
+						 errhint("Leave the option out, or use a window over "
+								 "the event time.")));
+	}
 	if (find_option(options, "retention") != NULL &&
 		(plan->window.kind == WEIR_WINDOW_COUNT ||
 		 (plan->window_end_column == 0 &&
@@ -474,7 +489,7 @@ validate_view(Oid view, const WeirViewPlan *plan)
 						 "list.")));
 }
 
-/* Raise if a view with a time window reads this stream. */
+/* Raise if a view with a window over event time reads this stream. */
 static void
 check_no_windowed_view(Oid stream)
 {
@@ -483,12 +498,13 @@ check_no_windowed_view(Oid stream)
 	foreach(lc, weir_catalog_views_of_stream(stream))
 	{
 		Oid view = lfirst_oid(lc);
-		WeirWindowKind kind;
+		const WeirWindow *window;
 
 		if (!weir_catalog_is_continuous_oid(view))
 			continue;
-		kind = plan_view(view, owner_of(view), false, false)->window.kind;
-		if (kind != WEIR_WINDOW_NONE && kind != WEIR_WINDOW_COUNT)
+		window = &plan_view(view, owner_of(view), false, false)->window;
+		if (window->kind != WEIR_WINDOW_NONE &&
+			window->kind != WEIR_WINDOW_COUNT && !window->by_arrival)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("cannot change the event time of stream \"%s\"",

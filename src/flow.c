@@ -1386,13 +1386,13 @@ compare_hashes(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Call back with the groups of the keys taken. */
+/* Call back with the groups of the keys taken, from one on. */
 static void
-walk_taken(WeirFlow *flow, WeirGroupCallback callback, void *arg)
+walk_taken(WeirFlow *flow, uint64 from, WeirGroupCallback callback, void *arg)
 {
 	WeirFlowPrivate *p = flow->priv;
 
-	for (uint64 i = 0; i < p->ntaken; i++)
+	for (uint64 i = from; i < p->ntaken; i++)
 	{
 		dsa_pointer iter = 0;
 		dsa_pointer ref;
@@ -1418,11 +1418,25 @@ look_at_spans(const WeirGroup *g, void *arg)
 						   in_heap_before(flow), weir_flow_final_before(flow));
 }
 
-/* Take the keys that are due. */
+/* WeirGroupCallback: what is not yet due of a key that is. */
+static void
+set_later_timer(const WeirGroup *g, void *arg)
+{
+	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+	int64 final_before = weir_flow_final_before(flow);
+	int64 due = weir_spans_due(p->spans, g->state, g->statelen, final_before);
+
+	if (due > final_before)
+		weir_timers_set(p->timers, g->hash, due);
+}
+
+/* Take the keys that are due.  Is there a window to be closed? */
 static bool
 spans_closable(WeirFlow *flow, int64 final_before)
 {
 	WeirFlowPrivate *p = flow->priv;
+	uint64 before = p->ntaken;
 	uint64 n = 0;
 	uint32 hash;
 
@@ -1440,17 +1454,40 @@ spans_closable(WeirFlow *flow, int64 final_before)
 		}
 		p->taken[p->ntaken++] = hash;
 	}
-	if (p->ntaken == 0)
-		return false;
+	walk_taken(flow, before, set_later_timer, flow);
+
 	/* a key that has had rows since it was taken may be there twice */
-	qsort(p->taken, p->ntaken, sizeof(uint32), compare_hashes);
+	if (p->ntaken > before)
+		qsort(p->taken, p->ntaken, sizeof(uint32), compare_hashes);
 	for (uint64 i = 0; i < p->ntaken; i++)
 		if (n == 0 || p->taken[i] != p->taken[n - 1])
 			p->taken[n++] = p->taken[i];
 	p->ntaken = n;
 	p->unclosed = false;
-	walk_taken(flow, look_at_spans, flow);
+	walk_taken(flow, 0, look_at_spans, flow);
 	return p->unclosed;
+}
+
+int64
+weir_flow_open_end(WeirFlow *flow)
+{
+	const WeirWindow *w = &flow->plan->window;
+	int64 after = weir_flow_final_before(flow);
+	int64 pane;
+
+	if (w->kind == WEIR_WINDOW_COUNT)
+		return PG_INT64_MAX;
+	if (w->kind == WEIR_WINDOW_SESSION)
+	{
+		if (weir_timers_next(flow->priv->timers) <= after)
+			(void) spans_closable(flow, after);
+		return weir_timers_next(flow->priv->timers);
+	}
+	pane = weir_state_next_pane(flow->state, after);
+	if (pane == PG_INT64_MAX || !weir_window_overlaps(w))
+		return pane;
+	return weir_window_next_end(w, pane,
+								Max(weir_window_earliest(w, pane) - 1, after));
 }
 
 /* WeirCheckpoint.closable: finds the panes for close_windows. */
@@ -1491,7 +1528,7 @@ close_expanded(Closing *c, int64 final_before)
 	WeirExpander *x = weir_expand_create(flow->plan);
 
 	if (p->spans)
-		walk_taken(flow, expand_group, x);
+		walk_taken(flow, 0, expand_group, x);
 	else
 		for (int i = 0; i < p->nclosing; i++)
 			weir_state_walk(flow->state, p->closing[i], false, expand_group, x);

@@ -28,8 +28,10 @@
  * rows, the input query calls a form that gives the first window only; so
  * columns of the window may stand there nowhere but in GROUP BY.  Conditions
  * in WHERE on nothing but columns of windows that overlap go to HAVING, where
- * they mean the same.  Of several
- * date_trunc() and date_bin() keys the earliest window end counts; only
+ * they mean the same.  now() as the time of a window becomes the arrival of the
+ * event, weir.arrival(), in the input query; the planner takes that for a
+ * constant of the query, so conditions on it are moved too, or refused.  Of
+ * several date_trunc() and date_bin() keys the earliest window end counts; only
  * windows that nest are accepted together, so that it is always the finest
  * one's, and the others are ordinary keys.
  *
@@ -127,8 +129,8 @@ typedef struct FinalContext
 
 /*
  * Functions of the clock, the session or the transaction.  The planner's
- * volatility is not enough: most of these are STABLE.  now() and its kin are
- * refused as window time too until processing-time windows exist.
+ * volatility is not enough: most of these are STABLE.  now() as the time of a
+ * window is not meant: see is_now().
  */
 static const Oid session_functions[] = {
 	F_NOW,
@@ -210,9 +212,46 @@ refuse_volatile_function(Oid func)
 			 "Compute it in a column default of the stream, or when reading the view; or declare it STABLE or IMMUTABLE if it is.")));
 }
 
+/* The extension's own function of this name in schema weir? */
+static bool
+is_arrival_function(Oid func)
+{
+	char *name;
+
+	if (func < FirstNormalObjectId ||
+		get_func_namespace(func) != weir_catalog_schema())
+		return false;
+	name = get_func_name(func);
+	return name != NULL && strcmp(name, "arrival") == 0;
+}
+
+static bool
+is_arrival(Node *node)
+{
+	return node != NULL && IsA(node, FuncExpr) &&
+		   is_arrival_function(((FuncExpr *) node)->funcid);
+}
+
+/* What means the time of the transaction: now() and its standard spellings. */
+static bool
+is_now(Node *node)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, SQLValueFunction))
+		return ((SQLValueFunction *) node)->op == SVFOP_CURRENT_TIMESTAMP;
+	return IsA(node, FuncExpr) &&
+		   (((FuncExpr *) node)->funcid == F_NOW ||
+			((FuncExpr *) node)->funcid == F_TRANSACTION_TIMESTAMP);
+}
+
+static bool is_window_call(FuncExpr *call);
+
 static bool
 check_function(Oid func, void *context)
 {
+	if (is_arrival_function(func))
+		refuse_session_function(format_procedure(func));
 	for (int i = 0; i < lengthof(session_functions); i++)
 	{
 		if (func == session_functions[i])
@@ -283,12 +322,25 @@ sql_value_function_name(SQLValueFunctionOp op)
 	return "unknown";
 }
 
+/* Context of check_functions_walker: the arrival may be a window's time. */
+#define WINDOWS_OVER_ARRIVAL ((void *) 1)
+
 /* Refuses; never returns true. */
 static bool
 check_functions_walker(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	if (context == WINDOWS_OVER_ARRIVAL && IsA(node, FuncExpr) &&
+		is_window_call((FuncExpr *) node) &&
+		is_arrival(linitial(((FuncExpr *) node)->args)))
+	{
+		ListCell *lc;
+
+		for_each_from(lc, ((FuncExpr *) node)->args, 1)
+			(void) check_functions_walker(lfirst(lc), context);
+		return false;
+	}
 	if (IsA(node, SQLValueFunction))
 		refuse_session_function(
 			sql_value_function_name(((SQLValueFunction *) node)->op));
@@ -736,18 +788,43 @@ collect_columns(Node *exprs, Index scanrelid, PlanFacts *facts)
 	bms_free(attrs);
 }
 
+static bool
+has_arrival(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	return is_arrival(node) ||
+		   expression_tree_walker(node, has_arrival, context);
+}
+
+static void
+refuse_arrival_qual(void)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		 errmsg(
+			 "continuous view cannot have a condition on a window over now() there"),
+		 errhint(
+			 "Write it in the outermost WHERE or in HAVING, without other columns, or when reading the view.")));
+}
+
 static void
 check_plan_node(Plan *plan, PlanFacts *facts)
 {
 	if (plan->initPlan != NIL)
 		refuse_plan(facts);
 	/* SQL functions have been inlined by now: look at their bodies too */
-	(void) check_functions_walker((Node *) plan->targetlist, NULL);
-	(void) check_functions_walker((Node *) plan->qual, NULL);
+	(void) check_functions_walker((Node *) plan->targetlist,
+								  WINDOWS_OVER_ARRIVAL);
+	(void) check_functions_walker((Node *) plan->qual, WINDOWS_OVER_ARRIVAL);
 
 	switch (nodeTag(plan))
 	{
 		case T_Result:
+			/* judged once, not per event */
+			if (has_arrival(((Result *) plan)->resconstantqual, NULL))
+				refuse_arrival_qual();
 			(void) check_functions_walker(((Result *) plan)->resconstantqual,
 										  NULL);
 			if (outerPlan(plan) != NULL)
@@ -861,6 +938,16 @@ window_scalar(Oid func, bool *end)
 	return NULL;
 }
 
+/* Does it take a time, and give windows or a bound of one? */
+static bool
+is_window_call(FuncExpr *call)
+{
+	bool end;
+
+	return call->args != NIL && (window_function((Node *) call) != NULL ||
+								 window_scalar(call->funcid, &end) != NULL);
+}
+
 /* Is it the stream's event time, bare? */
 static bool
 is_event_time(Node *node, PlanFacts *facts, AttrNumber event_attno)
@@ -958,7 +1045,9 @@ recognise_scalar(FuncExpr *call, const WindowFunction *function, bool end,
 {
 	WeirWindow *window = &w->window;
 
-	if (function->kind != WEIR_WINDOW_COUNT)
+	window->by_arrival =
+		function->kind != WEIR_WINDOW_COUNT && is_arrival(linitial(call->args));
+	if (function->kind != WEIR_WINDOW_COUNT && !window->by_arrival)
 		check_window_time(call, function->name, facts, options);
 	w->found = true;
 	w->scalar = true;
@@ -1620,21 +1709,24 @@ take_window_quals(Query *input)
 	List *kept = NIL;
 	List *taken = NIL;
 	Relids windows = NULL;
-	const WindowFunction *function = NULL;
+	const WindowFunction *function = NULL; /* that has no row per event */
 	ListCell *lc;
 
 	foreach(lc, input->rtable)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 		const WindowFunction *f;
+		Node *call;
 
 		if (rte->rtekind != RTE_FUNCTION || list_length(rte->functions) != 1)
 			continue;
-		f = window_function(
-			linitial_node(RangeTblFunction, rte->functions)->funcexpr);
-		if (f == NULL || f->first == NULL)
+		call = linitial_node(RangeTblFunction, rte->functions)->funcexpr;
+		f = window_function(call);
+		if (f == NULL ||
+			(f->first == NULL && !is_now(linitial(((FuncExpr *) call)->args))))
 			continue;
-		function = f;
+		if (f->first != NULL)
+			function = f;
 		windows = bms_add_member(windows, foreach_current_index(lc) + 1);
 	}
 	if (windows == NULL)
@@ -1647,8 +1739,8 @@ take_window_quals(Query *input)
 
 		if (!bms_overlap(used, windows))
 			kept = lappend(kept, qual);
-		else if (function->kind == WEIR_WINDOW_SESSION ||
-				 function->kind == WEIR_WINDOW_COUNT)
+		else if (function != NULL && (function->kind == WEIR_WINDOW_SESSION ||
+									  function->kind == WEIR_WINDOW_COUNT))
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("continuous view cannot use columns of %s() in "
@@ -1658,8 +1750,10 @@ take_window_quals(Query *input)
 					 errhint("Use HAVING.")));
 		else if (bms_is_subset(used, windows))
 			taken = lappend(taken, qual);
-		else
+		else if (function != NULL)
 			refuse_window_column(function);
+		else
+			kept = lappend(kept, qual);
 	}
 	input->jointree->quals = (Node *) make_ands_explicit(kept);
 	if (kept == NIL)
@@ -1825,6 +1919,33 @@ use_first_windows(Query *query)
 	}
 }
 
+/* now() as the time of a window is the arrival of the event. */
+static Node *
+use_arrival_mutator(Node *node, void *context)
+{
+	FuncExpr *call = (FuncExpr *) node;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Query))
+		return (Node *) query_tree_mutator((Query *) node, use_arrival_mutator,
+										   context, 0);
+	if (IsA(node, FuncExpr) && window_function(node) != NULL &&
+		is_now(linitial(call->args)))
+	{
+		Oid arrival = LookupFuncName(
+			list_make2(makeString("weir"), makeString("arrival")), 0, NULL,
+			false);
+
+		call = copyObject(call);
+		linitial(call->args) =
+			makeFuncExpr(arrival, TIMESTAMPTZOID, NIL, InvalidOid, InvalidOid,
+						 COERCE_EXPLICIT_CALL);
+		return (Node *) call;
+	}
+	return expression_tree_mutator(node, use_arrival_mutator, context);
+}
+
 static Query *
 rewrite_input(const WeirViewPlan *plan)
 {
@@ -1835,7 +1956,7 @@ rewrite_input(const WeirViewPlan *plan)
 	rewritten = QueryRewrite(query);
 	if (list_length(rewritten) != 1)
 		elog(ERROR, "unexpected rewrite result for a view's query");
-	return linitial_node(Query, rewritten);
+	return castNode(Query, use_arrival_mutator(linitial(rewritten), NULL));
 }
 
 /*
@@ -1922,7 +2043,7 @@ weir_plan_query(Query *query, Oid view, Oid owner, bool notice)
 	rewritten = rewrite_input(plan);
 	check_from_query(rewritten, NULL, true, &items);
 	plan->stream = check_relations(&items, owner);
-	(void) check_functions_walker((Node *) rewritten, NULL);
+	(void) check_functions_walker((Node *) rewritten, WINDOWS_OVER_ARRIVAL);
 	if (items.nwindows > 0 && !plan->grouped)
 		ereport(
 			ERROR,

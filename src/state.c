@@ -1689,10 +1689,10 @@ weir_state_panes(WeirState *s, int64 final_before, int64 **ends)
 	return n;
 }
 
-int64
-weir_state_min_pane(WeirState *s)
+static int64
+first_open_pane(WeirState *s, uint32 from)
 {
-	for (uint32 i = 0; i < s->root->npanes; i++)
+	for (uint32 i = from; i < s->root->npanes; i++)
 	{
 		Pane *pane = pane_number(s->root, i);
 
@@ -1700,6 +1700,18 @@ weir_state_min_pane(WeirState *s)
 			return pane->end;
 	}
 	return PG_INT64_MAX;
+}
+
+int64
+weir_state_min_pane(WeirState *s)
+{
+	return first_open_pane(s, 0);
+}
+
+int64
+weir_state_next_pane(WeirState *s, int64 after)
+{
+	return first_open_pane(s, pane_position(s->root, after + 1));
 }
 
 void

@@ -106,6 +106,8 @@ extern void weir_state_publish(WeirState *s, WeirPut *puts, int n,
 extern int weir_state_panes(WeirState *s, int64 final_before, int64 **ends);
 /* Smallest end of those (to know cheaply that nothing closes); PG_INT64_MAX. */
 extern int64 weir_state_min_pane(WeirState *s);
+/* Smallest end of one after this. */
+extern int64 weir_state_next_pane(WeirState *s, int64 after);
 /*
  * Mark panes with end <= through as being moved to the heap by xid.  Under
  * publish_lock.  Replaces the stamp of an aborted attempt.  overlap: windows up

@@ -1886,6 +1886,26 @@ explain_watermark(Lines *lines, const WeirViewPlan *plan)
 	relation_close(rel, AccessShareLock);
 }
 
+/* The same of windows over now(). */
+static void
+explain_arrival(Lines *lines, const WeirViewPlan *plan)
+{
+	WeirPositionRow row;
+	TimestampTz watermark = view_watermark(
+		plan->view, position_now(plan->view, -1, &row) ? &row : NULL);
+
+	if (watermark == WEIR_NO_TIME)
+	{
+		put_line(lines, "Watermark: unset, the view has seen nothing arrive");
+		return;
+	}
+	put_line(lines, psprintf("Watermark: %s (view)", time_text(watermark)));
+	put_line(lines, TIMESTAMP_IS_NOEND(watermark)
+						? "Held by: the end of the stream"
+						: "Held by: what arrived last; the clock moves it when "
+						  "that closes a window");
+}
+
 /*
  * weir.explain(view regclass)
  */
@@ -1919,6 +1939,8 @@ weir_stats_explain(PG_FUNCTION_ARGS)
 	put_line(&lines, plan->grouped ? "Shape: groups"
 								   : "Shape: one row over all events");
 	explain_window(&lines, plan, options);
+	if (plan->window.by_arrival)
+		put_line(&lines, "Time: the arrival of events, with the clock");
 	explain_keys(&lines, plan);
 	explain_aggregates(&lines, plan);
 	explain_state(&lines, view);
@@ -1926,7 +1948,9 @@ weir_stats_explain(PG_FUNCTION_ARGS)
 	weir_secure_leave(&secure);
 
 	/* times in the reader's own format */
-	if (plan->window.kind != WEIR_WINDOW_NONE)
+	if (plan->window.by_arrival)
+		explain_arrival(&lines, plan);
+	else if (plan->window.kind != WEIR_WINDOW_NONE)
 		explain_watermark(&lines, plan);
 	relation_close(rel, AccessShareLock);
 	return (Datum) 0;

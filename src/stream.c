@@ -2062,6 +2062,22 @@ weir_stream_set_slice(WeirSlice *slice)
 	current_slice = slice;
 }
 
+PG_FUNCTION_INFO_V1(weir_stream_arrival);
+
+/*
+ * Of the event that the batch scan has returned last, while a batch runs; the
+ * planner may ask at any time for an estimate.
+ */
+Datum
+weir_stream_arrival(PG_FUNCTION_ARGS)
+{
+	const WeirSlice *s = current_slice;
+
+	if (s != NULL && s->at_chunk < s->nchunks)
+		PG_RETURN_TIMESTAMPTZ(s->chunks[s->at_chunk].arrival);
+	PG_RETURN_TIMESTAMPTZ(GetCurrentTransactionStartTimestamp());
+}
+
 typedef struct BatchScanState
 {
 	CustomScanState css;

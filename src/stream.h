@@ -70,7 +70,7 @@ typedef struct WeirSliceChunk
 	WeirNumber number;		 /* of the transaction */
 	TimestampTz watermark;	 /* W before the transaction: its rows are
 								 * judged by it */
-	TimestampTz arrival;
+	TimestampTz arrival;	 /* its rows' time in windows over now() */
 } WeirSliceChunk;
 
 typedef struct WeirSlice

@@ -267,6 +267,18 @@ weir_watermark_of(TimestampTz max_event, TimestampTz arrival, int64 delay,
 	return watermark;
 }
 
+TimestampTz
+weir_window_arrival(TimestampTz before, TimestampTz arrival)
+{
+	return TIMESTAMP_IS_NOEND(before) ? arrival : Max(before, arrival);
+}
+
+TimestampTz
+weir_window_arrived(TimestampTz before, TimestampTz arrival, TimestampTz raised)
+{
+	return TIMESTAMP_IS_NOEND(raised) ? raised : Max(before, arrival);
+}
+
 /* ---- SQL: weir.tumble_start, weir.tumble_end, tumble(date) ---- */
 
 PG_FUNCTION_INFO_V1(weir_tumble_start);

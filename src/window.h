@@ -47,6 +47,7 @@ typedef struct WeirWindow
 	int64 origin;		 /* BIN, HOP, CUMULATE */
 	Interval unit;		 /* WEIR_WINDOW_TRUNC: one unit */
 	pg_tz *zone;		 /* WEIR_WINDOW_TRUNC; NULL: session TimeZone */
+	bool by_arrival;	 /* over now(): processing time */
 } WeirWindow;
 
 /* Start of the bin of ts: floor to origin + k*size; ereports 22008 on overflow. */
@@ -120,5 +121,17 @@ extern int64 weir_window_final_through(const WeirWindow *w,
  */
 extern TimestampTz weir_watermark_of(TimestampTz max_event, TimestampTz arrival,
 									 int64 delay, bool clamp);
+
+/*
+ * Processing time.  W of a view whose windows are over now() is the latest
+ * arrival along the log, so that the arrival of an event, which is its time, is
+ * never before W, whatever the clock did between two starts of the server.
+ * arrival: the time of the events of a transaction that W was "before" when it
+ * came; watermark: what W is after it.  The end of the stream, raised =
+ * infinity, is the end of this time too.
+ */
+extern TimestampTz weir_window_arrival(TimestampTz before, TimestampTz arrival);
+extern TimestampTz weir_window_arrived(TimestampTz before, TimestampTz arrival,
+									   TimestampTz raised);
 
 #endif /* WEIR_WINDOW_H */

@@ -21,10 +21,12 @@
  * back-off; nothing here waits for a lock longer than LOCK_TIMEOUT.
  *
  * A Cohort is the Runs of a stream that stand at the same position with the
- * same watermark.  It has one reader, and what it reads is decoded once for all
- * of them.  Runs fall out of step when one starts, fails, is resumed or finds a
- * lock taken; each then is a cohort of its own, which catches up with the one
- * that leads, but never passes it, and joins it when it is level.
+ * same watermark, of the same kind: that of event time, or that of arrival, for
+ * views with windows over now().  It has one reader, and what it reads is
+ * decoded once for all of them.  Runs fall out of step when one starts, fails,
+ * is resumed or finds a lock taken; each then is a cohort of its own, which
+ * catches up with the one that leads, but never passes it, and joins it when it
+ * is level.
  *
  * Batches are batch.c's: a view in which a batch has failed leaves its cohort, at
  * its old position, and is tried again with back-off, or at once and alone, or
@@ -39,7 +41,9 @@
  * Idleness: with idle_timeout, W of a stream without commits goes on with the
  * clock, from the last commit that this process has seen (or its start: the
  * server's downtime is not idleness).  It is moved by a record in the log, and
- * only when that makes a window final, so an idle stream costs nothing.
+ * only when that makes a window final, so an idle stream costs nothing.  In the
+ * same way windows over now() are closed when their end has passed and nothing
+ * else has arrived: by a record whose arrival says so.
  *
  *-------------------------------------------------------------------------
  */
@@ -100,6 +104,7 @@ typedef struct Cohort
 	WeirLogReader *reader;
 	WeirPosition position;
 	TimestampTz watermark; /* W at position */
+	bool by_arrival;	   /* it is that of windows over now() */
 	List *runs;
 	int tries;
 	TimestampTz next_try;
@@ -140,7 +145,8 @@ typedef struct Run
 typedef struct Stream
 {
 	Oid oid;
-	bool collected; /* prepared transactions, see log.h */
+	bool collected;			/* prepared transactions, see log.h */
+	TimestampTz next_clock; /* when close_by_clock may try again; 0: at once */
 	/* idleness */
 	bool options_known;	   /* false: they may have changed */
 	int64 idle_timeout;	   /* us; 0: off */
@@ -523,17 +529,19 @@ survives(Run *run, const ErrorData *e)
 
 /* ---------- cohorts ---------- */
 
+/* One that stands where the run does. */
 static Cohort *
-make_cohort(Oid stream, WeirPosition position, TimestampTz watermark)
+make_cohort(const Run *run)
 {
 	Cohort *c = MemoryContextAllocZero(worker_cxt, sizeof(Cohort));
 
-	c->stream = stream;
-	c->position = position;
-	c->watermark = watermark;
-	c->reader = weir_log_reader_create(stream, position, worker_cxt);
+	c->stream = run->stream;
+	c->position = run->flow->position;
+	c->watermark = run->flow->watermark;
+	c->by_arrival = run->flow->plan->window.by_arrival;
+	c->reader = weir_log_reader_create(c->stream, c->position, worker_cxt);
 	cohorts = keep(cohorts, c);
-	(void) weir_shmem_stream_watch(stream, my_slot);
+	(void) weir_shmem_stream_watch(c->stream, my_slot);
 	return c;
 }
 
@@ -573,18 +581,17 @@ free_empty_cohorts(void)
 }
 
 static bool
-level_with(const Cohort *c, Oid stream, WeirPosition position,
-		   TimestampTz watermark)
+level_with(const Cohort *c, const Run *run)
 {
-	return c->stream == stream && c->position == position &&
-		   c->watermark == watermark;
+	return c->stream == run->stream && c->position == run->flow->position &&
+		   c->watermark == run->flow->watermark &&
+		   c->by_arrival == run->flow->plan->window.by_arrival;
 }
 
 /* Let a run consume, from where its flow stands. */
 static void
 join_cohort(Run *run)
 {
-	WeirFlow *flow = run->flow;
 	Cohort *c = NULL;
 	ListCell *lc;
 
@@ -596,12 +603,12 @@ join_cohort(Run *run)
 			Cohort *other = lfirst(lc);
 
 			if (other->runs != NIL && other->next_try == 0 &&
-				level_with(other, run->stream, flow->position, flow->watermark))
+				level_with(other, run))
 				c = other;
 		}
 	}
 	if (c == NULL)
-		c = make_cohort(run->stream, flow->position, flow->watermark);
+		c = make_cohort(run);
 	c->runs = keep(c->runs, run);
 	run->cohort = c;
 }
@@ -611,8 +618,7 @@ static void
 put_out(Run *run, TimestampTz next_try)
 {
 	leave_cohort(run);
-	run->cohort =
-		make_cohort(run->stream, run->flow->position, run->flow->watermark);
+	run->cohort = make_cohort(run);
 	run->cohort->runs = keep(NIL, run);
 	run->cohort->next_try = next_try;
 }
@@ -629,11 +635,11 @@ has_careful_run(const Cohort *c)
 }
 
 /*
- * The cohort of this stream that is furthest on, of those that nothing holds
- * back; NULL: none.
+ * The cohort of this one's stream and kind that is furthest on, of those that
+ * nothing holds back; NULL: none.
  */
 static Cohort *
-leader_of(Oid stream)
+leader_of(const Cohort *of)
 {
 	Cohort *leader = NULL;
 	ListCell *lc;
@@ -642,8 +648,8 @@ leader_of(Oid stream)
 	{
 		Cohort *c = lfirst(lc);
 
-		if (c->stream == stream && c->runs != NIL && c->next_try == 0 &&
-			!has_careful_run(c) &&
+		if (c->stream == of->stream && c->by_arrival == of->by_arrival &&
+			c->runs != NIL && c->next_try == 0 && !has_careful_run(c) &&
 			(leader == NULL || c->position > leader->position))
 			leader = c;
 	}
@@ -658,12 +664,13 @@ merge_cohorts(void)
 	foreach(lc, cohorts)
 	{
 		Cohort *c = lfirst(lc);
-		Cohort *leader = leader_of(c->stream);
+		Cohort *leader = leader_of(c);
 		ListCell *lc2;
 
 		if (leader == NULL || c == leader || c->runs == NIL ||
 			c->next_try != 0 || has_careful_run(c) ||
-			!level_with(c, leader->stream, leader->position, leader->watermark))
+			c->position != leader->position ||
+			c->watermark != leader->watermark)
 			continue;
 		foreach(lc2, c->runs)
 			((Run *) lfirst(lc2))->cohort = leader;
@@ -1519,7 +1526,7 @@ reached_end(Cohort *c)
 	Stream *s = find_stream(c->stream);
 	ListCell *lc;
 
-	if (s->commit_watermark == WEIR_NO_TIME)
+	if (s->commit_watermark == WEIR_NO_TIME && !c->by_arrival)
 		s->commit_watermark = c->watermark;
 
 	foreach(lc, c->runs)
@@ -1613,7 +1620,8 @@ consume(Cohort *c, Relation rel, WeirNumber limit)
 		run->member.flow = run->flow;
 		members = lappend(members, &run->member);
 	}
-	if (!weir_batch_run(rel, c->reader, limit, c->watermark, members, &result))
+	if (!weir_batch_run(rel, c->reader, limit, c->watermark, c->by_arrival,
+						members, &result))
 		return false;
 	follow_verdicts(c, &result);
 
@@ -1622,8 +1630,9 @@ consume(Cohort *c, Relation rel, WeirNumber limit)
 	c->watermark = result.watermark;
 	if (c->runs == NIL)
 		return true;
-	note_commit(find_stream(c->stream), c->watermark, weir_now(),
-				result.nrows > 0);
+	if (!c->by_arrival)
+		note_commit(find_stream(c->stream), c->watermark, weir_now(),
+					result.nrows > 0);
 	if (result.at_head || !weir_log_reader_peek(c->reader, &next, NULL))
 		reached_end(c);
 	return true;
@@ -1636,7 +1645,7 @@ consume(Cohort *c, Relation rel, WeirNumber limit)
 static bool
 do_batch(Cohort *c)
 {
-	Cohort *leader = leader_of(c->stream);
+	Cohort *leader = leader_of(c);
 	bool leads =
 		leader == NULL || leader == c || leader->position < c->position;
 	WeirNumber limit = leads ? PG_UINT64_MAX : leader->position;
@@ -1750,11 +1759,10 @@ would_close(Oid stream, TimestampTz target)
 
 		if (run->stream != stream || run->cohort == NULL ||
 			flow->plan->window.kind == WEIR_WINDOW_NONE ||
-			flow->plan->window.kind == WEIR_WINDOW_COUNT ||
-			target <= flow->watermark)
+			flow->plan->window.by_arrival || target <= flow->watermark)
 			continue;
-		end = weir_flow_next_end(flow);
-		if (end != PG_INT64_MAX && end > flow->closed_before &&
+		end = weir_flow_open_end(flow);
+		if (end != PG_INT64_MAX &&
 			end <= weir_window_final_through(&flow->plan->window,
 											 flow->lateness, target))
 			return true;
@@ -1819,6 +1827,75 @@ advance_idle(Stream *s, TimestampTz now)
 		relation_close(rel, NoLock);
 	}
 	commit_transaction();
+}
+
+/*
+ * When the clock reaches the end of a window over now(); DT_NOEND: no such
+ * window is open, or something has yet to be consumed, which may close it.
+ */
+static TimestampTz
+clock_closes_at(const Run *run)
+{
+	const Cohort *c = run->cohort;
+	int64 end;
+
+	if (run->flow == NULL || c == NULL || !c->by_arrival || c->next_try != 0 ||
+		TIMESTAMP_IS_NOEND(c->watermark) ||
+		c->position < committed_number(c->stream) ||
+		weir_log_reader_pending(c->reader))
+		return DT_NOEND;
+	end = weir_flow_open_end(run->flow);
+	return IS_VALID_TIMESTAMP(end) ? end : DT_NOEND;
+}
+
+/* A record of now, as an end has passed, and nothing has arrived since. */
+static void
+close_by_clock(Stream *s, TimestampTz now)
+{
+	Relation rel;
+	bool due = false;
+	ListCell *lc;
+
+	if (now < s->next_clock)
+		return;
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+
+		due = due || (run->stream == s->oid && clock_closes_at(run) <= now);
+	}
+	if (!due)
+		return;
+	s->next_clock = now + CLOSE_EVERY; /* should it not come to pass */
+	start_transaction();
+	rel = ConditionalLockRelationOid(s->oid, RowExclusiveLock)
+			  ? try_relation_open(s->oid, NoLock)
+			  : NULL;
+	if (rel != NULL)
+	{
+		weir_stream_heartbeat(rel, WEIR_NO_TIME, WEIR_RECORD_CLOCK);
+		relation_close(rel, NoLock);
+		s->next_clock = 0;
+	}
+	commit_transaction();
+}
+
+static void
+close_all_by_clock(TimestampTz now)
+{
+	ListCell *lc;
+
+	PG_TRY();
+	{
+		foreach(lc, streams)
+			close_by_clock(lfirst(lc), now);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
 }
 
 /* What all views of the stream have consumed durably. */
@@ -2020,7 +2097,7 @@ run_cohorts(TimestampTz now)
 
 		if (c->runs == NIL || c->next_try > now)
 			continue;
-		leader = leader_of(c->stream);
+		leader = leader_of(c);
 		if (weir_log_reader_pending(c->reader) ||
 			c->position < committed_number(c->stream) ||
 			(leader != NULL && leader->position > c->position))
@@ -2212,6 +2289,8 @@ idle_time(TimestampTz now)
 		if (run->flow == NULL)
 			continue;
 		next = Min(next, run->next_checkpoint);
+		next = Min(next, Max(clock_closes_at(run),
+							 find_stream(run->stream)->next_clock));
 		if (must_close(run))
 			next = Min(next, run->last_checkpoint + CLOSE_EVERY);
 	}
@@ -2264,6 +2343,7 @@ iterate(void)
 	if (!run_cohorts(start))
 	{
 		run_checkpoints(weir_now());
+		close_all_by_clock(weir_now());
 		if (weir_now() >= next_tick)
 		{
 			tick(weir_now());
@@ -2282,6 +2362,7 @@ iterate(void)
 		return;
 	}
 	run_checkpoints(weir_now());
+	close_all_by_clock(weir_now());
 	release_advisory_locks();
 	pg_atomic_fetch_add_u64(&me->busy_us, weir_now() - start);
 }
