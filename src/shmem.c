@@ -328,6 +328,7 @@ reset_view(WeirViewShared *v)
 	for (int i = 0; i < lengthof(v->visible_hist); i++)
 		pg_atomic_init_u32(&v->visible_hist[i], 0);
 	v->worker_pid = 0;
+	v->failed_resumes = -1;
 	v->error[0] = '\0';
 }
 

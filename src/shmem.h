@@ -176,8 +176,11 @@ typedef struct WeirViewShared
 	pg_atomic_uint64 build_done; /* bytes of log consumed by the build */
 	pg_atomic_uint64 build_total;
 	pg_atomic_uint32 visible_hist[32]; /* log2 us buckets, commit to visible */
-	int worker_pid;	 /* who writes to this entry; 0: nobody; directory_lock */
-	char error[256]; /* status FAILED: message; guard: publish_lock */
+	int worker_pid; /* who writes to this entry; 0: nobody; directory_lock */
+	/* status FAILED: the wish's resumes it failed under, which the position row
+	 * says a moment later, and the message; guard: publish_lock */
+	int64 failed_resumes;
+	char error[256];
 } WeirViewShared;
 
 /* A running worker process; guard of the identity: directory_lock */

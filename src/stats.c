@@ -308,7 +308,12 @@ view_condition(const WeirWish *wish, WeirViewShared *v,
 			return COND_FAILED;
 	}
 	else if (status == WEIR_VIEW_FAILED && v->generation == wish->generation)
-		return COND_FAILED;
+	{
+		/* not if it has been resumed since */
+		pg_read_barrier();
+		if (v->failed_resumes >= wish->resumes)
+			return COND_FAILED;
+	}
 	if (wish->wanted == WEIR_WANT_PAUSE)
 		return COND_PAUSED;
 	if (v == NULL || status != WEIR_VIEW_RUNNING ||

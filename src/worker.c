@@ -419,7 +419,10 @@ set_failed(Run *run, const char *message)
 			v = NULL;
 	}
 	if (v != NULL)
+	{
+		v->failed_resumes = run->resumes;
 		weir_shmem_view_set_status(v, WEIR_VIEW_FAILED, message);
+	}
 }
 
 /*
