@@ -83,6 +83,19 @@ CREATE INDEX view_pending_idx ON weir.view_pending
 	USING btree (view, generation, pane);
 REVOKE ALL ON weir.view_pending FROM PUBLIC;
 
+CREATE TABLE weir.late_pending (
+	view pg_catalog.oid NOT NULL,
+	generation pg_catalog.int8 NOT NULL,
+	window_end pg_catalog.int8 NOT NULL,
+	watermark pg_catalog.timestamptz NOT NULL,
+	arrived_at pg_catalog.timestamptz NOT NULL,
+	data pg_catalog.bytea NOT NULL
+) USING heap;
+ALTER TABLE weir.late_pending ALTER COLUMN data SET STORAGE EXTERNAL;
+CREATE INDEX late_pending_idx ON weir.late_pending
+	USING btree (view, generation);
+REVOKE ALL ON weir.late_pending FROM PUBLIC;
+
 CREATE TABLE weir.error_log (
 	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	view pg_catalog.oid NOT NULL,

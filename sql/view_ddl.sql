@@ -54,7 +54,7 @@ CREATE MATERIALIZED VIEW x USING continuous WITH (emit = final) AS
 CREATE MATERIALIZED VIEW x USING continuous WITH (retention = '1 day') AS
   SELECT a, count(*) FROM s GROUP BY a;
 CREATE MATERIALIZED VIEW x USING continuous WITH (late_table = 'late') AS
-  SELECT window_end, count(*) FROM s, tumble(ts, '1 minute') GROUP BY 1;
+  SELECT a, count(*) FROM s GROUP BY a;
 CREATE MATERIALIZED VIEW x USING continuous WITH (retention = '1 day') AS
   SELECT count(*) FROM s, tumble(ts, '1 minute') GROUP BY window_end;
 CREATE MATERIALIZED VIEW x USING continuous WITH (emit = sometimes) AS

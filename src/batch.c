@@ -88,6 +88,7 @@ typedef struct Batch
 	WeirSlice slice;
 	WeirSliceChunk chunks[SLICE_CHUNKS];
 	TimestampTz watermarks[SLICE_CHUNKS];
+	TimestampTz arrivals[SLICE_CHUNKS];
 	int txn_of[SLICE_CHUNKS];
 	int number_in_txn[SLICE_CHUNKS];
 	char *images[SLICE_CHUNKS];
@@ -243,6 +244,7 @@ next_slice(Batch *b)
 			b->by_arrival ? weir_window_arrival(b->watermark, txn->arrival)
 						  : txn->arrival;
 		b->watermarks[n] = b->watermark;
+		b->arrivals[n] = txn->arrival;
 		b->txn_of[n] = b->txn;
 		b->number_in_txn[n] = b->chunk_in_txn++;
 		bytes += b->lengths[n];
@@ -282,6 +284,12 @@ static void
 do_step(Batch *b, WeirBatchMember *m, Step step)
 {
 	WeirFlow *flow = m->flow;
+	WeirEventSource source = {.desc = decoders.desc,
+							  .at_chunk = &b->slice.at_chunk,
+							  .at_row = &b->slice.at_row,
+							  .images = b->images,
+							  .lengths = b->lengths,
+							  .arrivals = b->arrivals};
 
 	switch (step)
 	{
@@ -293,7 +301,7 @@ do_step(Batch *b, WeirBatchMember *m, Step step)
 		case STEP_SLICE:
 			set_skips(b, m);
 			weir_stream_set_slice(&b->slice);
-			weir_flow_slice(flow, &b->slice.at_chunk, b->watermarks);
+			weir_flow_slice(flow, &b->slice.at_chunk, b->watermarks, &source);
 			weir_stream_set_slice(NULL);
 			break;
 		case STEP_PUBLISH:

@@ -155,6 +155,8 @@ static struct
 	{"stream_end", InvalidOid},
 	{"stream_end_pkey", InvalidOid},
 	{"view_pending_idx", InvalidOid},
+	{"late_pending", InvalidOid},
+	{"late_pending_idx", InvalidOid},
 	{"error_log", InvalidOid},
 	{"error_log_view_idx", InvalidOid},
 	{"error_log_id_seq", InvalidOid},
@@ -747,6 +749,8 @@ weir_catalog_view_options(Oid view)
 				name, value, true, PG_INT64_MAX, true);
 		else if (strcmp(name, "settings") == 0)
 			options->settings = pstrdup(value);
+		else if (strcmp(name, "late_table") == 0)
+			options->late_table = pstrdup(value);
 		else if (strcmp(name, "emit") == 0)
 		{
 			if (pg_strcasecmp(value, "live") == 0)
@@ -1311,6 +1315,7 @@ weir_catalog_forget_view(Oid view, int64 generation)
 	key_int8(&keys[1], Anum_blob_generation, generation);
 	delete_rows("view_state", "view_state_idx", nkeys, keys);
 	delete_rows("view_pending", "view_pending_idx", nkeys, keys);
+	delete_rows("late_pending", "late_pending_idx", nkeys, keys);
 
 	/* errors are of a view, not of a generation */
 	if (generation < 0)
@@ -1328,6 +1333,7 @@ weir_catalog_forget_pending(Oid view, int64 generation)
 	key_oid(&keys[0], Anum_blob_view, view);
 	key_int8(&keys[1], Anum_blob_generation, generation);
 	delete_rows("view_pending", "view_pending_idx", 2, keys);
+	delete_rows("late_pending", "late_pending_idx", 2, keys);
 }
 
 

@@ -12,6 +12,8 @@
  *						by workers only, in the checkpoint transaction.
  *	weir.view_state		blobs of groups (checkpoint.c).  Workers only.
  *	weir.view_pending	final rows of a rebuild before its swap. Workers only.
+ *	weir.late_pending	late events of a rebuild before its swap (late.c).
+ *						Workers only.
  *	weir.stream_trim	one row a stream that has lost events to retention or
  *						TRUNCATE: up to which number.
  *	weir.stream_end		one row a stream that has ended: since when.
@@ -71,8 +73,9 @@ typedef struct WeirViewOptions
 	int64 allowed_lateness; /* us; PG_INT64_MAX = infinity */
 	WeirEmit emit;
 	WeirOnError on_error;
-	int64 retention; /* us; PG_INT64_MAX = keep all */
-	char *settings;	 /* frozen settings, secure.h */
+	int64 retention;  /* us; PG_INT64_MAX = keep all */
+	char *late_table; /* name, or NULL: none; late.c knows which it is */
+	char *settings;	  /* frozen settings, secure.h */
 } WeirViewOptions;
 
 /* Palloc'd in the current context. */

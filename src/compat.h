@@ -201,6 +201,13 @@ DecodeTimezoneNameToTz(const char *name)
 	((sub)->rteperminfos = (query)->rteperminfos, (query)->rteperminfos = NIL)
 #endif
 
+/* The text of a qualified name as its parts. */
+#if PG_VERSION_NUM < 160000
+#define weir_parse_name(text) stringToQualifiedNameList(text)
+#else
+#define weir_parse_name(text) stringToQualifiedNameList(text, NULL)
+#endif
+
 /* Right to REFRESH and the like. */
 #if PG_VERSION_NUM < 170000
 #define RangeVarCallbackMaintainsTable RangeVarCallbackOwnsTable

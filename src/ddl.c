@@ -86,6 +86,7 @@
 #include "compat.h"
 #include "ddl.h"
 #include "debug.h"
+#include "late.h"
 #include "launcher.h"
 #include "log.h"
 #include "plan.h"
@@ -126,17 +127,23 @@ static Statement *current = NULL;
 static ProcessUtility_hook_type prev_utility = NULL;
 static object_access_hook_type prev_object_access = NULL;
 
-/* After the command: (stream OID, new name) of a renamed event time ... */
+/* After the command: columns of streams that were renamed ... */
 typedef struct Rename
 {
 	Oid relid;
-	char *column;
+	bool is_event_time;
+	char *from;
+	char *to;
 } Rename;
 
 static List *renames = NIL; /* in TopTransactionContext */
 
-/* ... and views whose owner has changed. */
+/* ... views whose owner has changed, and who it was, ... */
 static List *new_owners = NIL; /* in TopTransactionContext */
+static List *old_owners = NIL; /* likewise, in the same order */
+
+/* ... and tables and views that have another name or schema. */
+static List *moved = NIL; /* in TopTransactionContext */
 
 /* At the end of the transaction */
 static bool wake_at_commit = false;		/* workers: look at the wishes */
@@ -437,11 +444,6 @@ validate_view(Oid view, const WeirViewPlan *plan)
 	Datum options = get_options(view);
 
 	(void) weir_catalog_view_options(view);
-	if (find_option(options, "late_table") != NULL)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("option \"late_table\" is not supported yet"),
-						errhint("Late rows are counted in weir.views; set "
-								"allowed_lateness to take them in.")));
 	if (plan->window.kind == WEIR_WINDOW_NONE ||
 		plan->window.kind == WEIR_WINDOW_COUNT)
 	{
@@ -487,6 +489,34 @@ validate_view(Oid view, const WeirViewPlan *plan)
 				 errdetail("Its rows do not show when their window ended."),
 				 errhint("Add the window_end of a time window to the select "
 						 "list.")));
+}
+
+/* The option names the late table as it is called now. */
+static void
+sync_late_option(Oid view)
+{
+	Oid table = weir_late_table(view);
+	Datum options = get_options(view);
+	const char *is = find_option(options, "late_table");
+	const char *name;
+	DefElem *def;
+
+	if (!OidIsValid(table))
+		return;
+	name = weir_late_option(view, table);
+	if (is != NULL && strcmp(is, name) == 0)
+		return;
+	def = makeDefElem("late_table", (Node *) makeString(pstrdup(name)), -1);
+	put_options(view, merge_options(options, list_make1(def), false));
+}
+
+/* The option was set, or (NULL) reset. */
+static void
+set_late_table(Oid view, const WeirViewPlan *plan, const char *name)
+{
+	weir_late_attach(view, plan, name);
+	if (name != NULL)
+		sync_late_option(view);
 }
 
 /* Raise if a view with a window over event time reads this stream. */
@@ -551,6 +581,7 @@ typedef struct NewClass
 	char relkind;
 	Oid rewrites; /* relation this one is the new file of */
 	Oid owner;
+	Oid schema;
 	NameData name;
 } NewClass;
 
@@ -578,6 +609,7 @@ read_class(Oid relid, NewClass *class)
 		class->relkind = form->relkind;
 		class->rewrites = form->relrewrite;
 		class->owner = form->relowner;
+		class->schema = form->relnamespace;
 		class->name = form->relname;
 	}
 	systable_endscan(scan);
@@ -831,19 +863,16 @@ column_altered(Oid relid, AttrNumber attno)
 	SysScanDesc scan;
 	HeapTuple tuple;
 
-	if (event_time == NULL)
-		return;
+	bool is_event_time;
+
 	old =
 		SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attno));
 	if (!HeapTupleIsValid(old))
 		return;
-	if (strcmp(NameStr(((Form_pg_attribute) GETSTRUCT(old))->attname),
-			   event_time) != 0)
-	{
-		ReleaseSysCache(old);
-		return;
-	}
-
+	is_event_time =
+		event_time != NULL &&
+		strcmp(NameStr(((Form_pg_attribute) GETSTRUCT(old))->attname),
+			   event_time) == 0;
 	rel = table_open(AttributeRelationId, AccessShareLock);
 	ScanKeyInit(&keys[0], Anum_pg_attribute_attrelid, BTEqualStrategyNumber,
 				F_OIDEQ, ObjectIdGetDatum(relid));
@@ -857,7 +886,7 @@ column_altered(Oid relid, AttrNumber attno)
 		Form_pg_attribute was = (Form_pg_attribute) GETSTRUCT(old);
 		Form_pg_attribute is = (Form_pg_attribute) GETSTRUCT(tuple);
 
-		if (was->atttypid != is->atttypid)
+		if (is_event_time && was->atttypid != is->atttypid)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("cannot change the type of column \"%s\" of stream "
@@ -872,7 +901,9 @@ column_altered(Oid relid, AttrNumber attno)
 			Rename *rename = palloc(sizeof(Rename));
 
 			rename->relid = relid;
-			rename->column = pstrdup(NameStr(is->attname));
+			rename->is_event_time = is_event_time;
+			rename->from = pstrdup(NameStr(was->attname));
+			rename->to = pstrdup(NameStr(is->attname));
 			renames = lappend(renames, rename);
 			MemoryContextSwitchTo(cxt);
 		}
@@ -903,16 +934,34 @@ column_dropped(Oid relid, AttrNumber attno, int flags)
 						 "reset it, first.")));
 }
 
-/* Did the owner of a view change?  Then his rights count from now on. */
+/*
+ * Did the owner of a view change?  Then his rights count from now on.  Did
+ * anything change its name?  It may be a late table.
+ */
 static void
 relation_altered(Oid relid)
 {
 	NewClass class;
+	const char *name;
 
-	if (!weir_catalog_is_continuous_oid(relid))
+	if (!read_class(relid, &class) ||
+		(class.relkind != RELKIND_RELATION && class.relkind != RELKIND_MATVIEW))
 		return;
-	if (read_class(relid, &class) && class.owner != owner_of(relid))
-		new_owners = append_oid(new_owners, relid);
+	name = get_rel_name(relid);
+	if (name == NULL)
+		return;
+	if (strcmp(name, NameStr(class.name)) != 0 ||
+		class.schema != get_rel_namespace(relid))
+		moved = append_oid(moved, relid);
+	if (weir_catalog_is_continuous_oid(relid) &&
+		class.owner != owner_of(relid) && !list_member_oid(new_owners, relid))
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+		new_owners = lappend_oid(new_owners, relid);
+		old_owners = lappend_oid(old_owners, owner_of(relid));
+		MemoryContextSwitchTo(old);
+	}
 }
 
 static void
@@ -993,7 +1042,7 @@ object_access(ObjectAccessType access, Oid class, Oid object, int sub,
 static void
 after_command(void)
 {
-	if (renames == NIL && new_owners == NIL)
+	if (renames == NIL && new_owners == NIL && moved == NIL)
 		return;
 
 	CommandCounterIncrement();
@@ -1003,17 +1052,35 @@ after_command(void)
 		DefElem *def;
 
 		renames = list_delete_first(renames);
-		def =
-			makeDefElem("event_time", (Node *) makeString(rename->column), -1);
-		put_options(rename->relid, merge_options(get_options(rename->relid),
-												 list_make1(def), false));
+		if (rename->is_event_time)
+		{
+			def =
+				makeDefElem("event_time", (Node *) makeString(rename->to), -1);
+			put_options(rename->relid, merge_options(get_options(rename->relid),
+													 list_make1(def), false));
+		}
+		weir_late_rename_column(rename->relid, rename->from, rename->to);
+	}
+	while (moved != NIL)
+	{
+		Oid relid = linitial_oid(moved);
+		ListCell *lc;
+
+		moved = list_delete_first(moved);
+		if (weir_catalog_is_continuous_oid(relid))
+			sync_late_option(relid);
+		foreach(lc, weir_late_views(relid))
+			sync_late_option(lfirst_oid(lc));
 	}
 	while (new_owners != NIL)
 	{
 		Oid view = linitial_oid(new_owners);
+		Oid old_owner = linitial_oid(old_owners);
 		WeirWish wish;
+		bool reads;
 
 		new_owners = list_delete_first(new_owners);
+		old_owners = list_delete_first(old_owners);
 		if (IsBinaryUpgrade || !weir_catalog_is_continuous_oid(view))
 			continue;
 
@@ -1021,10 +1088,27 @@ after_command(void)
 		 * A stopped view reads nothing: its owner's rights are checked when it
 		 * is started.  pg_dump's restore sets owners before it grants rights.
 		 */
-		if (weir_catalog_wish_get(view, &wish) && wish.wanted != WEIR_WANT_STOP)
+		reads =
+			weir_catalog_wish_get(view, &wish) && wish.wanted != WEIR_WANT_STOP;
+		if (reads)
 			plan_view(view, owner_of(view), false, true);
+		weir_late_change_owner(view, old_owner, reads);
 		wake_at_commit = true;
 	}
+}
+
+
+/* A late table in another schema than its view is named with its schema. */
+static void
+schema_renamed(void)
+{
+	ListCell *lc;
+
+	if (!OidIsValid(weir_catalog_stream_am()))
+		return;
+	CommandCounterIncrement();
+	foreach(lc, weir_catalog_wish_all())
+		sync_late_option(((WeirWish *) lfirst(lc))->view);
 }
 
 
@@ -1112,6 +1196,7 @@ view_created(Oid view, bool run, bool notice)
 
 	plan = plan_view(view, owner_of(view), notice, true);
 	validate_view(view, plan);
+	set_late_table(view, plan, find_option(get_options(view), "late_table"));
 
 	/*
 	 * A view dropped by a session that had not loaded us left its rows; the
@@ -1170,7 +1255,13 @@ create_table_as(Utility *u)
 	run_core_as(u, &statement);
 
 	/* created is unset if IF NOT EXISTS found it */
-	if (is_view && OidIsValid(statement.created) && !IsBinaryUpgrade)
+	if (!is_view || !OidIsValid(statement.created))
+		return;
+	if (IsBinaryUpgrade)
+		weir_late_reattach(
+			statement.created,
+			find_option(get_options(statement.created), "late_table"));
+	else
 		view_created(statement.created, run, !restored);
 }
 
@@ -1243,6 +1334,17 @@ split_options(Oid am, Datum options, Datum *core)
 	return merge_options((Datum) 0, ours, false);
 }
 
+/* Has an option of ours, also if it is reset, another value? */
+static bool
+option_changes(const Alter *alter, const char *name)
+{
+	const char *before = find_option(alter->before, name);
+	const char *after = find_option(alter->after, name);
+
+	return before == NULL ? after != NULL
+						  : after == NULL || strcmp(before, after) != 0;
+}
+
 /* May this table become a stream? */
 static void
 check_enter_stream(Oid relid)
@@ -1289,13 +1391,8 @@ check_leave_stream(Oid relid)
 static void
 check_event_time(Alter *alter)
 {
-	const char *before = find_option(alter->before, "event_time");
-	const char *after = find_option(alter->after, "event_time");
-
-	if (alter->entering || alter->leaving)
-		return;
-	if (before == NULL ? after == NULL
-					   : after != NULL && strcmp(before, after) == 0)
+	if (alter->entering || alter->leaving ||
+		!option_changes(alter, "event_time"))
 		return;
 	check_no_windowed_view(alter->relid);
 
@@ -1303,7 +1400,8 @@ check_event_time(Alter *alter)
 	 * The chunks' headers hold the span of the old event time, by which scans
 	 * skip them.
 	 */
-	if (before != NULL && stream_has_rows(alter->relid))
+	if (find_option(alter->before, "event_time") != NULL &&
+		stream_has_rows(alter->relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot change the event time of stream \"%s\" because "
@@ -1532,8 +1630,15 @@ alter_table(Utility *u)
 		validate_stream(alter.relid);
 	if (alter.am == weir_catalog_continuous_am() && alter.our_options &&
 		!IsBinaryUpgrade)
-		validate_view(alter.relid, plan_view(alter.relid, owner_of(alter.relid),
-											 false, false));
+	{
+		WeirViewPlan *plan =
+			plan_view(alter.relid, owner_of(alter.relid), false, false);
+
+		validate_view(alter.relid, plan);
+		if (option_changes(&alter, "late_table"))
+			set_late_table(alter.relid, plan,
+						   find_option(alter.after, "late_table"));
+	}
 	wake_at_commit = true;
 }
 
@@ -2056,8 +2161,11 @@ utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 			{
 				run_core(&u);
 				after_command();
+				if (((RenameStmt *) stmt)->renameType == OBJECT_SCHEMA)
+					schema_renamed();
 			}
 			break;
+		case T_AlterObjectSchemaStmt:
 		case T_ReassignOwnedStmt:
 			run_core(&u);
 			after_command();
@@ -2172,6 +2280,8 @@ at_xact_end(XactEvent event, void *arg)
 	dropped_levels = NIL;
 	renames = NIL;
 	new_owners = NIL;
+	old_owners = NIL;
+	moved = NIL;
 }
 
 static void
@@ -2199,6 +2309,8 @@ at_subxact_end(SubXactEvent event, SubTransactionId mine,
 		}
 		renames = NIL;
 		new_owners = NIL;
+		old_owners = NIL;
+		moved = NIL;
 	}
 }
 

@@ -77,6 +77,7 @@
 #include "expand.h"
 #include "flow.h"
 #include "guc.h"
+#include "late.h"
 #include "secure.h"
 #include "spans.h"
 #include "timers.h"
@@ -187,8 +188,9 @@ typedef struct WeirFlowPrivate
 	bool unclosed; /* among them are some to close */
 
 	char *layout;
-	List *errors;		/* SkippedEvent: published, not yet written */
-	List *batch_errors; /* of the batch */
+	WeirLate *late_events; /* for the late table */
+	List *errors;		   /* SkippedEvent: published, not yet written */
+	List *batch_errors;	   /* of the batch */
 	bool dirty;
 } WeirFlowPrivate;
 
@@ -377,6 +379,7 @@ make_plan(WeirFlow *flow)
 	desc = ExecTypeFromTL(input_plan->planTree->targetlist);
 	weir_secure_leave(&secure);
 
+	weir_late_plan(p->late_events, options);
 	if (desc->natts != plan->ninputs)
 		elog(ERROR, "unexpected number of columns in the input query: %d",
 			 desc->natts);
@@ -473,7 +476,7 @@ put_empty_group(WeirFlow *flow)
 
 static bool closable(void *arg, int64 final_before);
 static int64 close_windows(void *arg, int64 final_before, TransactionId xid);
-static void write_errors(void *arg);
+static void write_rows(void *arg);
 
 static void
 load_state(WeirFlow *flow, bool found)
@@ -554,9 +557,12 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 	flow->closed_before = row->closed_before;
 	flow->lateness = row->allowed_lateness;
 	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
-	if (flow->v->errors_unsaved)
+	if (flow->v->owes_rows)
+	{
+		/* a predecessor took with it what belongs to his position */
 		weir_state_discard(flow->v);
-	flow->v->errors_unsaved = false;
+		flow->v->owes_rows = false;
+	}
 	flow->state = weir_state_attach(flow->v, p->layout, fresh);
 	if (*fresh)
 		load_state(flow, found);
@@ -582,7 +588,7 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 	p->checkpoint.closable = closable;
 	p->checkpoint.close_windows = close_windows;
 	p->checkpoint.overlap = weir_expand_needed(flow->plan);
-	p->checkpoint.also = write_errors;
+	p->checkpoint.also = write_rows;
 	p->checkpoint.arg = flow;
 }
 
@@ -602,6 +608,7 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 	flow->cxt = cxt;
 	flow->priv = p;
 	p->flow = flow;
+	p->late_events = weir_late_create(view, cxt);
 	p->row_cxt =
 		AllocSetContextCreate(cxt, "weir rows", ALLOCSET_DEFAULT_SIZES);
 	init_cache(p);
@@ -626,6 +633,7 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 				weir_state_discard(flow->v);
 			weir_shmem_view_unclaim(flow->v);
 		}
+		weir_late_free(p->late_events);
 		MemoryContextDelete(cxt);
 		PG_RE_THROW();
 	}
@@ -641,6 +649,7 @@ weir_flow_close(WeirFlow *flow)
 	dlist_delete(&flow->priv->node);
 	weir_state_detach(flow->state);
 	weir_shmem_view_unclaim(flow->v);
+	weir_late_free(flow->priv->late_events);
 	MemoryContextDelete(flow->cxt);
 }
 
@@ -870,6 +879,7 @@ fold_rows(WeirFlow *flow)
 	WeirFlowPrivate *p = flow->priv;
 	MemoryContext old;
 	int n = p->nrows;
+	int64 missed;
 
 	if (n == 0)
 		return;
@@ -887,9 +897,13 @@ fold_rows(WeirFlow *flow)
 			weir_aggs_advance(p->aggs, group_live(g), p->batch_cxt, row,
 							  p->ordinals[i]);
 		else if (!weir_spans_advance(p->spans, group_live(g), p->batch_cxt, row,
-									 p->ordinals[i], p->times[i],
-									 p->befores[i]))
+									 p->ordinals[i], p->times[i], p->befores[i],
+									 &missed))
+		{
 			p->late++;
+			/* the event at hand: see receive_row */
+			weir_late_add(p->late_events, missed, p->watermarks[*p->at_chunk]);
+		}
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(p->row_cxt);
@@ -1009,6 +1023,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	if (!row_pane(flow, slot, &pane, &first))
 	{
 		p->late++;
+		weir_late_add(p->late_events, pane, p->watermarks[*p->at_chunk]);
 		return true;
 	}
 
@@ -1034,7 +1049,9 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	p->hashes[p->nrows] =
 		weir_keys_hash(p->keys, row->tts_values, row->tts_isnull);
 	MemoryContextSwitchTo(old);
-	if (++p->nrows == ROW_BUFFER || flow->one_by_one)
+	/* only in the fold is it found that a row is late for its session */
+	if (++p->nrows == ROW_BUFFER || flow->one_by_one ||
+		(p->spans != NULL && weir_late_is_kept(p->late_events)))
 		fold_rows(flow);
 	return true;
 }
@@ -1082,6 +1099,8 @@ void
 weir_flow_begin(WeirFlow *flow)
 {
 	weir_flow_replan(flow);
+	weir_late_rewind(flow->priv->late_events);
+	weir_late_check_space(flow->priv->late_events);
 	reset_cache(flow->priv);
 	flow->batch_events = 0;
 	flow->too_large = false;
@@ -1092,7 +1111,7 @@ weir_flow_begin(WeirFlow *flow)
 
 void
 weir_flow_slice(WeirFlow *flow, const int *at_chunk,
-				const TimestampTz *watermarks)
+				const TimestampTz *watermarks, const WeirEventSource *source)
 {
 	WeirFlowPrivate *p = flow->priv;
 	FoldReceiver receiver = {
@@ -1104,6 +1123,7 @@ weir_flow_slice(WeirFlow *flow, const int *at_chunk,
 	Assert(p->started);
 	p->at_chunk = at_chunk;
 	p->watermarks = watermarks;
+	weir_late_slice(p->late_events, source);
 	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
 	query = CreateQueryDesc(flow->input_plan, "continuous view",
 							GetActiveSnapshot(), InvalidSnapshot, &receiver.pub,
@@ -1200,7 +1220,6 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 	 * From here on nothing raises.  The counters first, so that whoever has
 	 * waited for the position finds them.
 	 */
-	v->errors_unsaved = p->errors != NIL;
 	if (p->started)
 	{
 		pg_atomic_write_u64(&v->events_in, pg_atomic_read_u64(&v->events_in) +
@@ -1211,7 +1230,10 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 								p->late_partial);
 		if (n > 0 || flow->batch_events > 0)
 			p->dirty = true;
+		weir_late_publish(p->late_events);
 	}
+	if (p->errors != NIL || weir_late_pending(p->late_events))
+		v->owes_rows = true;
 	weir_state_publish(flow->state, puts, n, position, watermark);
 	flow->position = position;
 	flow->watermark = watermark;
@@ -1226,6 +1248,7 @@ weir_flow_discard(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 
+	weir_late_rewind(p->late_events);
 	p->batch_errors = NIL; /* a few bytes, until the flow is closed */
 	p->ngroups = 0;
 	p->nrows = 0;
@@ -1628,11 +1651,14 @@ write_error_list(WeirFlow *flow, List *errors)
 
 /* WeirCheckpoint.also */
 static void
-write_errors(void *arg)
+write_rows(void *arg)
 {
 	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
 
-	write_error_list(flow, flow->priv->errors);
+	write_error_list(flow, p->errors);
+	weir_flow_replan(flow);
+	weir_late_write(p->late_events, flow->plan, &p->checkpoint.row);
 }
 
 static void
@@ -1673,6 +1699,12 @@ weir_flow_dirty(const WeirFlow *flow)
 }
 
 bool
+weir_flow_wants_checkpoint(const WeirFlow *flow)
+{
+	return weir_late_is_large(flow->priv->late_events);
+}
+
+bool
 weir_flow_is_stale(const WeirFlow *flow)
 {
 	return flow->priv->stale;
@@ -1708,7 +1740,8 @@ checkpoint_is_through(WeirFlow *flow)
 	p->unclosed = false;
 	free_errors(p->errors);
 	p->errors = NIL;
-	flow->v->errors_unsaved = false;
+	weir_late_written(p->late_events);
+	flow->v->owes_rows = false;
 	p->dirty = false;
 }
 
@@ -2081,6 +2114,8 @@ weir_flow_swap(WeirFlow *flow)
 						flow->view)));
 	owner = view->rd_rel->relowner;
 	persistence = view->rd_rel->relpersistence;
+	weir_flow_replan(flow);
+	weir_late_swap(flow->priv->late_events, flow->plan, flow->generation);
 	weir_secure_enter(&secure, owner, flow->options->settings);
 	new_heap = make_new_heap(flow->view, view->rd_rel->reltablespace,
 							 view->rd_rel->relam, persistence, ExclusiveLock);

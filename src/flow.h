@@ -16,6 +16,7 @@
 
 #include "catalog.h"
 #include "final.h"
+#include "late.h"
 #include "plan.h"
 #include "shmem.h"
 #include "state.h"
@@ -63,9 +64,11 @@ extern void weir_flow_begin(WeirFlow *flow);
  * worker) through the input plan and fold them.  at_chunk is the slice's (the
  * chunk the scan stands in), watermarks holds for each chunk of the slice the
  * W before its transaction, by which its rows are judged.
+ * source: how to look up the event at hand.
  */
 extern void weir_flow_slice(WeirFlow *flow, const int *at_chunk,
-							const TimestampTz *watermarks);
+							const TimestampTz *watermarks,
+							const WeirEventSource *source);
 
 /* Serialise and reserve (may raise), then publish (does not). */
 extern void weir_flow_publish(WeirFlow *flow, WeirPosition position,
@@ -88,6 +91,8 @@ extern bool weir_flow_checkpoint(WeirFlow *flow, bool full);
 extern const WeirPositionRow *weir_flow_row(const WeirFlow *flow);
 /* Has anything been consumed that the last checkpoint does not hold? */
 extern bool weir_flow_dirty(const WeirFlow *flow);
+/* Is one due because much waits for it? */
+extern bool weir_flow_wants_checkpoint(const WeirFlow *flow);
 /* It has once reached the end of its history; durable by the next checkpoint. */
 extern void weir_flow_set_built(WeirFlow *flow);
 

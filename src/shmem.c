@@ -308,9 +308,9 @@ reset_view(WeirViewShared *v)
 	pg_atomic_init_u32(&v->status, WEIR_VIEW_STARTING);
 	v->state_valid = false;
 	v->publishing = false;
-	v->errors_unsaved = false;
 	v->version = 0;
 	v->root = InvalidDsaPointer;
+	v->owes_rows = false;
 	pg_atomic_init_u32(&v->cuts, 0);
 	pg_atomic_init_u64(&v->groups, 0);
 	pg_atomic_init_u64(&v->state_bytes, 0);

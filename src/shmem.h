@@ -148,15 +148,17 @@ typedef struct WeirViewShared
 	bool state_valid;	   /* false: readers use the blobs */
 	bool publishing;	   /* set through a publish; found set by a
 								 * successor: discard and reload */
-	bool errors_unsaved;   /* only the worker knows events that it has skipped
-							* since the last checkpoint: its successor takes
-							* that one, and skips them anew */
 	uint64 version;		   /* number of the last publish */
 	dsa_pointer root;	   /* state.c's WeirStateRoot */
 	pg_atomic_uint32 cuts; /* open cuts */
 	pg_atomic_uint64 groups;
 	pg_atomic_uint64 state_bytes;
 	pg_atomic_uint64 shown_groups; /* estimate for the planner */
+
+	/* what else the worker has of events up to position, and no checkpoint:
+	 * late events, errors.  Private to it: when it dies, position and state
+	 * are of no use to its successor.  Written by the worker alone. */
+	bool owes_rows;
 
 	/* requests from users' statements; anyone sets, the worker clears */
 	pg_atomic_uint32 want_checkpoint; /* generation counter: a requester

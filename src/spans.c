@@ -352,43 +352,50 @@ merge_spans(WeirSpans *s, LiveSpans *l, LiveSpan *a, LiveSpan *b,
 
 static bool
 advance_session(WeirSpans *s, LiveSpans *l, MemoryContext cxt,
-				TupleTableSlot *input, uint64 ordinal, int64 ts, int64 before)
+				TupleTableSlot *input, uint64 ordinal, int64 ts, int64 before,
+				int64 *missed)
 {
+	int64 start = ts;
 	int64 end = ts + s->size; /* the caller has seen that it is in range */
+	bool late;
 	int first = l->nspans;
 	int last;
 	LiveSpan *span;
 
-	/* sessions it overlaps or touches: [first, last); mostly the newest */
-	while (first > 0 && l->spans[first - 1].end >= ts)
+	/*
+	 * Sessions it overlaps or touches: [first, last), mostly the newest.  Those
+	 * that could be forgotten are not there, whether they have been or not.
+	 */
+	while (first > 0 && l->spans[first - 1].end >= ts &&
+		   forget_at(s, l->spans[first - 1].end) > before)
 		first--;
-	for (last = first; last < l->nspans && l->spans[last].start <= end; last++)
+	late = false;
+	for (last = first; last < l->nspans && l->spans[last].start <= ts + s->size;
+		 last++)
 	{
-		if (l->spans[last].end <= before)
-			return false;
+		late |= l->spans[last].end <= before;
+		start = Min(start, l->spans[last].start);
+		end = Max(end, l->spans[last].end);
 	}
+	if (late || end <= before)
+	{
+		*missed = end;
+		return false;
+	}
+
 	if (first == last)
-	{
-		if (end <= before)
-			return false;
 		span = insert_span(l, first, cxt);
-		span->start = ts;
-		span->end = end;
-	}
 	else
 	{
 		span = &l->spans[first];
-		span->start = Min(span->start, ts);
-		span->end = Max(span->end, end);
-		while (last - first > 1)
+		for (; last - first > 1; last--)
 		{
 			merge_spans(s, l, span, &l->spans[first + 1], cxt);
-			span->end = Max(span->end, l->spans[first + 1].end);
 			remove_span(l, first + 1);
-			last--;
 		}
 	}
-	span->mark = span->end;
+	span->start = start;
+	span->end = span->mark = end;
 	weir_aggs_advance(s->aggs, span_live(s, l, span, cxt), cxt, input, ordinal);
 	return true;
 }
@@ -427,10 +434,11 @@ advance_count(WeirSpans *s, LiveSpans *l, MemoryContext cxt,
 bool
 weir_spans_advance(WeirSpans *s, void *live, MemoryContext cxt,
 				   TupleTableSlot *input, uint64 ordinal, int64 ts,
-				   int64 before)
+				   int64 before, int64 *missed)
 {
 	if (s->sessions)
-		return advance_session(s, live, cxt, input, ordinal, ts, before);
+		return advance_session(s, live, cxt, input, ordinal, ts, before,
+							   missed);
 	advance_count(s, live, cxt, input, ordinal);
 	return true;
 }

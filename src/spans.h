@@ -51,11 +51,12 @@ extern void weir_spans_load(WeirSpans *s, void *live, MemoryContext cxt,
 							const WeirSpanLimits *limits);
 /*
  * A row of the key.  ts and before, of sessions: its event time, and the largest
- * end of a session that is final for it.  False: the row is late.
+ * end of a session that is final for it.  False: the row is late, for a window
+ * that ends or would have ended at *missed.
  */
 extern bool weir_spans_advance(WeirSpans *s, void *live, MemoryContext cxt,
 							   TupleTableSlot *input, uint64 ordinal, int64 ts,
-							   int64 before);
+							   int64 before, int64 *missed);
 /* Nothing has been counted: there is nothing to save. */
 extern bool weir_spans_is_empty(const void *live);
 extern Size weir_spans_save_size(WeirSpans *s, void *live, MemoryContext cxt);

@@ -1009,7 +1009,8 @@ checkpoint_is_due(Run *run, TimestampTz now)
 	if (pg_atomic_read_u32(&v->want_checkpoint) !=
 		pg_atomic_read_u32(&v->done_checkpoint))
 		return true;
-	if (run->log_bytes >= CHECKPOINT_LOG)
+	if (run->log_bytes >= CHECKPOINT_LOG ||
+		weir_flow_wants_checkpoint(run->flow))
 		return true;
 	if (now >= run->next_checkpoint)
 	{
