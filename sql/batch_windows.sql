@@ -385,9 +385,6 @@ SELECT * FROM refused('SELECT window_start FROM parts, count_window(2) GROUP BY 
 SELECT * FROM refused('SELECT weir.log_order(''t''::regclass, ctid) FROM t');
 SELECT * FROM refused('SELECT weir.log_order(''s''::regclass, ''(0,0)'')');
 SELECT * FROM refused('SELECT weir.log_order(''s''::regclass, ''(2147483648,1)'')');
--- views have windows of their own
-SELECT * FROM refused('CREATE MATERIALIZED VIEW mv USING continuous AS SELECT k, window_start, count(*) FROM s, session(ts, ''5 s'') GROUP BY k, window_start');
-SELECT * FROM refused('CREATE MATERIALIZED VIEW mv USING continuous AS SELECT k, window_start, count(*) FROM s, count_window(5) GROUP BY k, window_start');
 \x
 
 SET client_min_messages = warning;
