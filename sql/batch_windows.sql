@@ -146,6 +146,23 @@ SELECT differ('SELECT k, ARRAY(SELECT window_start FROM t i, session(ts, ''5 s''
               'SELECT k, CASE WHEN k IS NULL THEN ''{}'' ELSE array_agg(window_start ORDER BY window_start DESC) END FROM by_hand GROUP BY k');
 SELECT differ('SELECT DISTINCT k, rank() OVER (PARTITION BY k ORDER BY count(*) DESC) FROM t, session(ts, ''5 s'') GROUP BY k, window_start',
               'SELECT DISTINCT k, rank() OVER (PARTITION BY k ORDER BY n DESC) FROM by_hand');
+-- sublinks with references to keys, windows and other columns, at several depths
+SELECT differ('SELECT k, window_start, sum((SELECT max(j) FROM d WHERE d.j < t.j)), count(*) FILTER (WHERE t.j IN (SELECT j FROM d WHERE d.j > t.v % 3)), (SELECT sum(t.v) FROM d WHERE d.j = 0)
+               FROM t, session(ts, ''5 s'') GROUP BY k, window_start, window_end
+               HAVING EXISTS (SELECT FROM d WHERE d.j > count(t.v) % 5 AND window_end > (SELECT min(ts) FROM t i WHERE i.k = t.k AND i.ts < window_end))',
+              'SELECT k, min(ts), sum((SELECT max(j) FROM d WHERE d.j < x.j)), count(*) FILTER (WHERE x.j IN (SELECT j FROM d WHERE d.j > x.v % 3)), sum(v)
+               FROM numbered x WHERE k IS NOT NULL GROUP BY k, n HAVING EXISTS (SELECT FROM d WHERE d.j > count(x.v) % 5)');
+SELECT differ('SELECT j, window_start, count(*) FROM t FULL JOIN d USING (j), session(coalesce(ts, ''2025-01-01''), ''5 s'') GROUP BY j, window_start',
+              'SELECT j, window_start, count(*) FROM (SELECT coalesce(t.j, d.j) AS j, coalesce(ts, ''2025-01-01'') AS ts FROM t FULL JOIN d ON t.j = d.j) x, session(ts, ''5 s'') GROUP BY j, window_start');
+SELECT differ('WITH RECURSIVE r(k, w, i) AS (SELECT k, window_start, 1 FROM t, session(ts, ''5 s'') GROUP BY 1, 2 UNION ALL SELECT k, w, i + 1 FROM r WHERE i < 3) TABLE r',
+              'SELECT k, window_start, i FROM by_hand, generate_series(1, 3) i');
+SELECT differ('WITH RECURSIVE r(k, w, i) AS (SELECT ''a'', timestamptz ''2026-01-01'', 1 UNION ALL (SELECT r.k, window_start, i + 1 FROM r, t, session(ts, ''5 s'') WHERE i < 2 AND t.k = r.k GROUP BY r.k, window_start, i)) TABLE r',
+              'SELECT ''a'', timestamptz ''2026-01-01'', 1 UNION ALL SELECT k, window_start, 2 FROM by_hand WHERE k = ''a''');
+SELECT differ('SELECT t.*, window_start FROM t, session(ts, ''5 s'') GROUP BY id, window_start', 'SELECT *, ts FROM t');
+SELECT differ('SELECT ''x'' AS c, k, window_start, string_agg(''x'', ''''), (random() * 0)::int FROM t, session(ts, ''5 s'') GROUP BY 1, 2, 3, (random() * 0)::int',
+              'SELECT ''x'', k, window_start, repeat(''x'', n::int), 0 FROM by_hand');
+SELECT k, window_start, count(*)
+FROM (VALUES (1.0, timestamptz '2026-01-01'), (1.00, '2026-01-01 00:00:04'), (1, '2026-01-01 00:00:08')) x(k, ts), session(ts, '5 s') GROUP BY 1, 2;
 -- sessions of sessions, and of tumbling windows
 SELECT differ('SELECT w.window_start, sum(n) FROM sessions s, session(s.window_start, ''1 min'') w GROUP BY w.window_start',
               'SELECT w.window_start, sum(n) FROM by_hand s, session(s.window_start, ''1 min'') w GROUP BY w.window_start');
@@ -336,6 +353,11 @@ SELECT differ('WITH x AS (SELECT k, v FROM s WHERE w < 80), y AS (SELECT x.*, 1 
               'SELECT k, window_start, (SELECT max(v) FROM s WHERE w < 80), n FROM by_hand(7, 7) UNION ALL SELECT k, window_start, 0, n FROM by_hand(7, 3)');
 SELECT differ('WITH o AS (SELECT * FROM s WHERE w < 80) SELECT x.* FROM (VALUES (''k1''), (''k2'')) l(k), LATERAL (SELECT o.k, count(*), window_start FROM o, count_window(7) WHERE o.k = l.k GROUP BY o.k, window_start) x',
               'SELECT k, n, window_start FROM by_hand(7, 7) WHERE k IN (''k1'', ''k2'')');
+-- the hidden number of a window shows nowhere
+SELECT differ('SELECT x FROM (SELECT k, window_start, count(*) FROM s, count_window(7, 3) WHERE w < 80 GROUP BY k, window_start) x', 'SELECT (k, window_start, n) FROM by_hand(7, 3)');
+SELECT count(*) FROM (SELECT DISTINCT k FROM s WHERE k IS NOT NULL) x
+WHERE (k, 7) IN (SELECT k, count(*) FROM s, count_window(7, 3) GROUP BY k, window_start)
+  AND EXISTS (SELECT FROM s, count_window(7, 3) WHERE s.k = x.k GROUP BY window_start HAVING count(*) > 6);
 -- VACUUM FULL moves rows, a parallel plan mixes them
 CREATE TABLE before AS SELECT k, window_start, window_end, array_agg(v ORDER BY v) AS a FROM s, count_window(10) GROUP BY k, window_start, window_end;
 VACUUM FULL s;

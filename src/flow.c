@@ -450,28 +450,49 @@ rehash_key(const char *key, Size keylen, void *arg)
 	return hash;
 }
 
-/* A view without GROUP BY has its row from the beginning. */
+/* Put the group of no row, of these keys, unless it is there. */
 static void
-put_empty_group(WeirFlow *flow)
+put_empty_group(WeirFlow *flow, const Datum *values, const bool *nulls)
 {
 	WeirFlowPrivate *p = flow->priv;
 	WeirPut put = {0};
-	Datum value = (Datum) 0;
-	bool null = true;
 	dsa_pointer iter = 0;
 	dsa_pointer ref;
 	WeirGroup g;
 
 	put.group.pane = WEIR_PANE_NONE;
-	put.group.hash = weir_keys_hash(p->keys, &value, &null);
-	if (weir_state_find(flow->state, put.group.pane, put.group.hash, &iter,
-						&ref, &g))
-		return;
-	put.group.key = weir_keys_form(p->keys, &value, &null, &put.group.keylen);
+	put.group.hash = weir_keys_hash(p->keys, values, nulls);
+	while (weir_state_find(flow->state, put.group.pane, put.group.hash, &iter,
+						   &ref, &g))
+		if (weir_keys_equal_bytes(p->keys, values, nulls, g.key))
+			return;
+	put.group.key = weir_keys_form(p->keys, values, nulls, &put.group.keylen);
 	put.group.state = weir_aggs_empty(p->aggs, &put.group.statelen);
 	put.ref = InvalidDsaPointer;
 	weir_state_reserve(flow->state, &put, 1);
 	weir_state_publish(flow->state, &put, 1, flow->position, flow->watermark);
+}
+
+/* A view without GROUP BY has its row from the beginning, and so has the empty
+ * set of GROUPING SETS. */
+static void
+put_empty_groups(WeirFlow *flow)
+{
+	const WeirViewPlan *plan = flow->plan;
+	Datum *values = palloc0((plan->nkeys + 1) * sizeof(Datum));
+	bool *nulls = palloc((plan->nkeys + 1) * sizeof(bool));
+
+	memset(nulls, true, (plan->nkeys + 1) * sizeof(bool));
+	if (!plan->grouped)
+		put_empty_group(flow, values, nulls);
+	for (int set = 0; set < plan->nsets; set++)
+	{
+		if (!bms_is_empty(plan->set_keys[set]))
+			continue;
+		values[plan->nkeys - 1] = Int32GetDatum(set);
+		nulls[plan->nkeys - 1] = false;
+		put_empty_group(flow, values, nulls);
+	}
 }
 
 static bool closable(void *arg, int64 final_before);
@@ -494,8 +515,7 @@ load_state(WeirFlow *flow, bool found)
 	else
 		weir_state_publish(flow->state, NULL, 0, flow->position,
 						   flow->watermark);
-	if (!flow->plan->grouped)
-		put_empty_group(flow);
+	put_empty_groups(flow);
 	weir_secure_leave(&secure);
 
 	pg_atomic_write_u64(&v->events_in, row->events_in);
@@ -1004,37 +1024,36 @@ set_first_window(WeirFlow *flow, TupleTableSlot *row, int64 end)
 							  ? end
 							  : weir_window_start(&plan->window, end));
 	}
-	flow->priv->late_partial++;
 }
 
-static bool
-receive_row(TupleTableSlot *slot, DestReceiver *self)
+/*
+ * Gather a row for its group, or for that of one of the grouping sets (-1: there
+ * are none).
+ */
+static void
+gather_row(WeirFlow *flow, TupleTableSlot *slot, uint64 ordinal, int64 pane,
+		   int64 first, int set)
 {
-	WeirFlow *flow = ((FoldReceiver *) self)->flow;
 	WeirFlowPrivate *p = flow->priv;
-	TupleTableSlot *row;
+	const WeirViewPlan *plan = flow->plan;
+	TupleTableSlot *row = p->rows[p->nrows];
+	int natts = slot->tts_tupleDescriptor->natts;
 	MemoryContext old;
-	uint64 ordinal = p->next_ordinal++;
-	int64 pane;
-	int64 first;
-	int natts;
 
-	slot_getallattrs(slot);
-	if (!row_pane(flow, slot, &pane, &first))
-	{
-		p->late++;
-		weir_late_add(p->late_events, pane, p->watermarks[*p->at_chunk]);
-		return true;
-	}
-
-	row = p->rows[p->nrows];
-	natts = slot->tts_tupleDescriptor->natts;
 	memcpy(row->tts_values, slot->tts_values, natts * sizeof(Datum));
 	memcpy(row->tts_isnull, slot->tts_isnull, natts * sizeof(bool));
 	if (pane == WEIR_PANE_SPANS)
 		set_span_row(flow, row);
-	else if (unlikely(pane != WEIR_PANE_NONE && first != p->memo_end))
+	else if (unlikely(first != p->memo_end &&
+					  weir_window_overlaps(&plan->window)))
 		set_first_window(flow, row, first);
+	if (set >= 0)
+	{
+		for (int i = 0; i < plan->nkeys - 1; i++)
+			if (!bms_is_member(i, plan->set_keys[set]))
+				row->tts_isnull[i] = true;
+		row->tts_values[plan->nkeys - 1] = Int32GetDatum(set);
+	}
 	old = MemoryContextSwitchTo(p->row_cxt);
 	for (int i = 0; i < p->nbyref; i++)
 	{
@@ -1049,10 +1068,34 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	p->hashes[p->nrows] =
 		weir_keys_hash(p->keys, row->tts_values, row->tts_isnull);
 	MemoryContextSwitchTo(old);
-	/* only in the fold is it found that a row is late for its session */
 	if (++p->nrows == ROW_BUFFER || flow->one_by_one ||
+		/* only in the fold is it found that a row is late for its session */
 		(p->spans != NULL && weir_late_is_kept(p->late_events)))
 		fold_rows(flow);
+}
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	WeirFlow *flow = ((FoldReceiver *) self)->flow;
+	WeirFlowPrivate *p = flow->priv;
+	uint64 ordinal = p->next_ordinal++;
+	int64 pane;
+	int64 first;
+
+	slot_getallattrs(slot);
+	if (!row_pane(flow, slot, &pane, &first))
+	{
+		p->late++;
+		weir_late_add(p->late_events, pane, p->watermarks[*p->at_chunk]);
+		return true;
+	}
+	if (weir_window_overlaps(&flow->plan->window) && first != p->memo_end)
+		p->late_partial++;
+	if (flow->plan->nsets == 0)
+		gather_row(flow, slot, ordinal, pane, first, -1);
+	for (int set = 0; set < flow->plan->nsets; set++)
+		gather_row(flow, slot, ordinal, pane, first, set);
 	return true;
 }
 

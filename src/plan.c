@@ -50,6 +50,7 @@
 #include "catalog/dependency.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
@@ -59,6 +60,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
+#include "parser/parse_agg.h"
 #include "parser/parse_func.h"
 #include "parser/parse_oper.h"
 #include "parser/parse_relation.h"
@@ -125,6 +127,7 @@ typedef struct FinalContext
 {
 	WeirViewPlan *plan;
 	List *key_exprs;
+	List *key_refs; /* ressortgroupref of each, for GROUPING() */
 } FinalContext;
 
 /*
@@ -433,13 +436,6 @@ check_clauses(Query *q)
 			 errmsg("continuous view cannot use window functions (OVER)"),
 			 errhint(
 				 "Group by tumble() in FROM for windows in time, or use OVER when reading the view.")));
-	if (q->groupingSets != NIL)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("continuous view cannot use GROUPING SETS, ROLLUP or CUBE"),
-			 errhint(
-				 "Create one continuous view for each grouping, or aggregate again when reading the view.")));
 	if (q->hasSubLinks)
 		ereport(
 			ERROR,
@@ -469,7 +465,8 @@ static void
 check_top(Query *q)
 {
 	check_clauses(q);
-	if (!q->hasAggs && q->groupClause == NIL && q->havingQual == NULL)
+	if (!q->hasAggs && q->groupClause == NIL && q->groupingSets == NIL &&
+		q->havingQual == NULL)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -604,7 +601,8 @@ check_from_query(Query *q, QueryLevel *up, bool top, FromItems *items)
 	if (!top)
 	{
 		check_clauses(q);
-		if (q->hasAggs || q->groupClause != NIL || q->havingQual != NULL)
+		if (q->hasAggs || q->groupClause != NIL || q->groupingSets != NIL ||
+			q->havingQual != NULL)
 			ereport(
 				ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -1340,6 +1338,35 @@ check_window_columns(WeirViewPlan *plan, PlanFacts *facts)
 		refuse_window_column(function);
 }
 
+/* The window is in every grouping set, whole. */
+static void
+check_window_sets(const WeirViewPlan *plan)
+{
+	for (int set = 0; set < plan->nsets; set++)
+	{
+		for (int i = 0; i < plan->nkeys; i++)
+		{
+			if (plan->keys[i].is_window &&
+				!bms_is_member(i, plan->set_keys[set]))
+				ereport(
+					ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg(
+						 "continuous view does not group by its window in every grouping set"),
+					 errhint(
+						 "Write GROUP BY window_start, GROUPING SETS (...).")));
+		}
+	}
+	if (plan->nsets > 0 && weir_window_is_span(&plan->window))
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("continuous view cannot use GROUPING SETS, ROLLUP or CUBE "
+					"with this window"),
+			 errdetail("Its windows would be others in each set."),
+			 errhint("Create one continuous view for each grouping.")));
+}
+
 /*
  * Find the plan's window among its keys.  nwindows: window functions in FROM.
  */
@@ -1447,6 +1474,7 @@ recognise_windows(WeirViewPlan *plan, PlanFacts *facts,
 	}
 	plan->window = w[best].window;
 	plan->window_key = best;
+	check_window_sets(plan);
 	plan->merged = weir_window_overlaps(&plan->window) ||
 				   plan->window.kind == WEIR_WINDOW_SESSION;
 	if (weir_window_overlaps(&plan->window) ||
@@ -1505,6 +1533,9 @@ input_column(WeirViewPlan *plan, Node *expr, char *name)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
+		/* a key is null in groups of sets without it, an argument is not */
+		if (plan->nsets > 0 && tle->resno <= plan->nkeys)
+			continue;
 		if (equal(tle->expr, expr))
 			return tle->resno;
 	}
@@ -1585,12 +1616,78 @@ aggregate_number(WeirViewPlan *plan, Aggref *aggref)
 }
 
 static Node *
+int4_const(int value)
+{
+	return (Node *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
+							  Int32GetDatum(value), false, true);
+}
+
+static int
+list_position_int(const List *list, int value)
+{
+	ListCell *lc;
+
+	foreach(lc, list)
+	{
+		if (lfirst_int(lc) == value)
+			return foreach_current_index(lc);
+	}
+	elog(ERROR, "GROUPING names a column that is not in GROUP BY");
+	return -1;
+}
+
+static Node *
 key_var(WeirViewPlan *plan, int key)
 {
 	WeirKey *k = &plan->keys[key];
 
 	return (Node *) makeVar(FINAL_VARNO, key + 1, k->type, k->typmod,
 							k->collation, 0);
+}
+
+/*
+ * GROUPING(): a bit for each argument that is not in the group's set, which is
+ * told by the set's number.
+ */
+static Node *
+grouping_of_set(GroupingFunc *func, FinalContext *context)
+{
+	WeirViewPlan *plan = context->plan;
+	CaseExpr *c;
+	ListCell *lc;
+
+	/* without sets every column is grouped */
+	if (plan->nsets == 0)
+		return int4_const(0);
+	c = makeNode(CaseExpr);
+	c->casetype = INT4OID;
+	c->location = -1;
+	c->arg = (Expr *) key_var(plan, plan->nkeys - 1);
+	for (int set = 0; set < plan->nsets; set++)
+	{
+		CaseWhen *when = makeNode(CaseWhen);
+		CaseTestExpr *test = makeNode(CaseTestExpr);
+		int bits = 0;
+
+		foreach(lc, func->refs)
+		{
+			int key = list_position_int(context->key_refs, lfirst_int(lc));
+
+			bits =
+				(bits << 1) | (bms_is_member(key, plan->set_keys[set]) ? 0 : 1);
+		}
+		test->typeId = INT4OID;
+		test->typeMod = -1;
+		when->expr =
+			make_opclause(Int4EqualOperator, BOOLOID, false, (Expr *) test,
+						  (Expr *) int4_const(set), InvalidOid, InvalidOid);
+		set_opfuncid((OpExpr *) when->expr);
+		when->result = (Expr *) int4_const(bits);
+		when->location = -1;
+		c->args = lappend(c->args, when);
+	}
+	c->defresult = (Expr *) int4_const(0);
+	return (Node *) c;
 }
 
 /* An expression over groups -> the same over the row of keys and aggregates. */
@@ -1615,10 +1712,8 @@ final_mutator(Node *node, FinalContext *context)
 								exprType(node), exprTypmod(node),
 								exprCollation(node), 0);
 	}
-	/* without grouping sets every column is grouped */
 	if (IsA(node, GroupingFunc))
-		return (Node *) makeConst(INT4OID, -1, InvalidOid, sizeof(int32),
-								  Int32GetDatum(0), false, true);
+		return grouping_of_set((GroupingFunc *) node, context);
 	if (IsA(node, Var) || IsA(node, Query))
 		elog(ERROR, "unexpected ungrouped expression in a view's query");
 	return expression_tree_mutator(node, final_mutator, (void *) context);
@@ -1778,11 +1873,44 @@ add_window_keys(WeirViewPlan *plan, List *quals, List **key_exprs)
 								 &clause.sortop, &clause.eqop, NULL,
 								 &clause.hashable);
 		(void) add_input_column(plan, var, "key");
-		plan->keys = repalloc(plan->keys, sizeof(WeirKey) * (plan->nkeys + 2));
-		MemSet(&plan->keys[plan->nkeys], 0, sizeof(WeirKey) * 2);
+		plan->keys = repalloc(plan->keys, sizeof(WeirKey) * (plan->nkeys + 3));
+		MemSet(&plan->keys[plan->nkeys], 0, sizeof(WeirKey) * 3);
 		set_key(&plan->keys[plan->nkeys++], var, &clause);
 		*key_exprs = lappend(*key_exprs, var);
 	}
+}
+
+/* The grouping sets, and their number as a key. */
+static void
+add_grouping_sets(WeirViewPlan *plan, Query *query, FinalContext *context)
+{
+	List *sets =
+		expand_grouping_sets(query->groupingSets, query->groupDistinct, -1);
+	Node *number = int4_const(0);
+	SortGroupClause clause = {.type = T_SortGroupClause};
+	ListCell *lc;
+
+	/* GROUP BY () */
+	if (query->groupClause == NIL && list_length(sets) == 1)
+	{
+		plan->grouped = false;
+		return;
+	}
+	plan->nsets = list_length(sets);
+	plan->set_keys = palloc0(sizeof(Bitmapset *) * plan->nsets);
+	foreach(lc, sets)
+	{
+		ListCell *lr;
+
+		foreach(lr, (List *) lfirst(lc))
+			plan->set_keys[foreach_current_index(lc)] = bms_add_member(
+				plan->set_keys[foreach_current_index(lc)],
+				list_position_int(context->key_refs, lfirst_int(lr)));
+	}
+	get_sort_group_operators(INT4OID, true, true, false, &clause.sortop,
+							 &clause.eqop, NULL, &clause.hashable);
+	(void) add_input_column(plan, number, "set");
+	set_key(&plan->keys[plan->nkeys++], number, &clause);
 }
 
 /* Fills everything of the plan that the analysed query tells. */
@@ -1792,7 +1920,7 @@ split_query(WeirViewPlan *plan, Query *query)
 	Query *input = copyObject(query);
 	List *targetlist = query->targetList;
 	Node *having = query->havingQual;
-	FinalContext context = {plan, NIL};
+	FinalContext context = {plan, NIL, NIL};
 	ListCell *lc;
 	List *final = NIL;
 	List *window_quals;
@@ -1806,14 +1934,15 @@ split_query(WeirViewPlan *plan, Query *query)
 	input->havingQual = NULL;
 	input->groupClause = NIL;
 	input->groupDistinct = false;
+	input->groupingSets = NIL;
 	input->hasAggs = false;
 	input->queryId = 0;
 	plan->input = input;
 	window_quals = take_window_quals(input);
 
-	plan->grouped = query->groupClause != NIL;
+	plan->grouped = query->groupClause != NIL || query->groupingSets != NIL;
 	plan->nkeys = list_length(query->groupClause);
-	plan->keys = palloc0(sizeof(WeirKey) * (plan->nkeys + 1));
+	plan->keys = palloc0(sizeof(WeirKey) * (plan->nkeys + 2));
 	foreach(lc, query->groupClause)
 	{
 		SortGroupClause *clause = lfirst_node(SortGroupClause, lc);
@@ -1822,6 +1951,8 @@ split_query(WeirViewPlan *plan, Query *query)
 		(void) add_input_column(plan, expr, "key");
 		set_key(&plan->keys[i++], expr, clause);
 		context.key_exprs = lappend(context.key_exprs, expr);
+		context.key_refs =
+			lappend_int(context.key_refs, clause->tleSortGroupRef);
 	}
 	if (window_quals != NIL)
 	{
@@ -1830,6 +1961,8 @@ split_query(WeirViewPlan *plan, Query *query)
 			window_quals = lappend(window_quals, having);
 		having = (Node *) make_ands_explicit(window_quals);
 	}
+	if (query->groupingSets != NIL)
+		add_grouping_sets(plan, query, &context);
 
 	plan->column_key = palloc(sizeof(int) * (list_length(targetlist) + 1));
 	foreach(lc, targetlist)

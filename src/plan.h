@@ -55,12 +55,20 @@ typedef struct WeirViewPlan
 	Query *input; /* analysed, not rewritten: copy before use */
 	int nkeys;
 	WeirKey *keys;
-	int ninputs;			   /* columns of the input query */
-	WeirWindow window;		   /* kind NONE: unwindowed */
-	int window_key;			   /* 0-based key the pane is computed from */
-	bool merged;			   /* groups are merged before they are shown: see
+	int ninputs;	   /* columns of the input query */
+	WeirWindow window; /* kind NONE: unwindowed */
+	int window_key;	   /* 0-based key the pane is computed from */
+	bool merged;	   /* groups are merged before they are shown: see
 								 * weir_aggs_create */
-	bool grouped;			   /* false: no GROUP BY, exactly one row */
+	bool grouped;	   /* false: no GROUP BY, exactly one row */
+
+	/*
+	 * GROUPING SETS: each row is in one group of each set, with nulls for the
+	 * keys that are not in it.  The last key is the set's number, which no
+	 * column shows; the input query has 0 there.
+	 */
+	int nsets;				   /* 0: none */
+	Bitmapset **set_keys;	   /* 0-based keys, the last one left out */
 	Bitmapset *stream_columns; /* attnos of the stream the input needs */
 
 	/* final part: Vars have varno 1; attno 1..nkeys keys, then aggregates */

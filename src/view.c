@@ -565,20 +565,40 @@ keep_group(const WeirGroup *g, void *arg)
 		weir_expand_add(maker->expander, &group, true);
 }
 
-/*
- * The one group of a view without GROUP BY before it has seen any row.
- */
+/* A group that has seen no row, of the key in maker->values and nulls. */
 static void
 add_empty_group(Maker *maker)
 {
 	WeirGroup g;
 
 	g.pane = WEIR_PANE_NONE;
-	g.hash = 0;
-	g.key = weir_keys_form(maker->keys, NULL, NULL, &g.keylen);
+	g.hash = weir_keys_hash(maker->keys, maker->values, maker->nulls);
+	g.key = weir_keys_form(maker->keys, maker->values, maker->nulls, &g.keylen);
 	g.state = weir_final_empty(maker->finalizer, &g.statelen);
-	maker->hashed = true;
 	add_group(&g, maker);
+}
+
+/*
+ * Before a view has seen any row it has the group that there is without GROUP
+ * BY, and one for each empty set of GROUPING SETS.
+ */
+static void
+add_empty_groups(Maker *maker)
+{
+	const WeirViewPlan *plan = maker->plan;
+
+	maker->hashed = true;
+	memset(maker->nulls, true, (plan->nkeys + 1) * sizeof(bool));
+	if (!plan->grouped)
+		add_empty_group(maker);
+	for (int set = 0; set < plan->nsets; set++)
+	{
+		if (!bms_is_empty(plan->set_keys[set]))
+			continue;
+		maker->values[plan->nkeys - 1] = Int32GetDatum(set);
+		maker->nulls[plan->nkeys - 1] = false;
+		add_empty_group(maker);
+	}
 }
 
 /*
@@ -631,8 +651,8 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 		weir_expand_free(maker->expander);
 	}
 	maker->image->watermark = watermark;
-	if (!maker->plan->grouped && maker->image->groups == 0)
-		add_empty_group(maker);
+	if (maker->image->groups == 0)
+		add_empty_groups(maker);
 }
 
 /*
