@@ -408,6 +408,33 @@ SELECT * FROM refused('SELECT weir.log_order(''t''::regclass, ctid) FROM t');
 SELECT * FROM refused('SELECT weir.log_order(''s''::regclass, ''(0,0)'')');
 SELECT * FROM refused('SELECT weir.log_order(''s''::regclass, ''(2147483648,1)'')');
 \x
+-- views: the same text, the same rows
+CREATE FUNCTION as_view(query text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE 'DROP MATERIALIZED VIEW IF EXISTS mv';
+  EXECUTE 'CREATE MATERIALIZED VIEW mv USING continuous ' || query;
+END $$;
+SET client_min_messages = warning;
+\set q 'SELECT k, window_start, window_end, count(*) AS n, sum(w) AS s, max(v) AS m FROM s, session(ts, ''5 min'') WHERE w < 80 GROUP BY k, window_start, window_end'
+SELECT as_view('WITH (allowed_lateness = infinity) AS ' || :'q');
+SELECT weir.wait_for('mv');
+SELECT differ('TABLE mv', :'q');
+\set q 'SELECT window_end, count(*) AS n FROM s, session(ts, ''1 s'') GROUP BY window_end HAVING count(*) > 1'
+SELECT as_view('WITH (allowed_lateness = infinity) AS ' || :'q');
+SELECT weir.wait_for('mv');
+SELECT differ('TABLE mv', :'q');
+\set q 'SELECT k, window_start, window_end, count(*) AS n, sum(w) AS s, max(v) AS m, array_agg(v) AS a FROM s, count_window(9) WHERE w < 80 GROUP BY k, window_start, window_end'
+SELECT as_view('AS ' || :'q');
+SELECT weir.wait_for('mv');
+SELECT differ('TABLE mv', replace(:'q', 'array_agg(v)', 'array_agg(v ORDER BY v)'));
+\set q 'SELECT k, window_start, window_end, count(*) AS n, sum(w) AS s, max(v) AS m FROM s, count_window(7, 3) GROUP BY k, window_start, window_end'
+SELECT as_view('AS ' || :'q');
+SELECT weir.wait_for('mv');
+SELECT differ('TABLE mv', :'q');
+\set q 'SELECT window_start, count(*) AS n, sum(w) AS s, max(v) AS m FROM s, count_window(5, 1) GROUP BY window_start'
+SELECT as_view('AS ' || :'q');
+SELECT weir.wait_for('mv');
+SELECT differ('TABLE mv', :'q');
 
 SET client_min_messages = warning;
 DROP SCHEMA batch_windows CASCADE;
