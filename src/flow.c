@@ -1248,6 +1248,7 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 		weir_state_reserve(flow->state, puts, n);
 		flow->too_large = false;
 	}
+	weir_debug_point("publish");
 	if (p->batch_errors)
 	{
 		MemoryContext old = MemoryContextSwitchTo(flow->cxt);
@@ -1257,7 +1258,6 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 		p->batch_errors = NIL;
 		MemoryContextSwitchTo(old);
 	}
-	weir_debug_point("publish");
 
 	/*
 	 * From here on nothing raises.  The counters first, so that whoever has

@@ -846,6 +846,7 @@ static void
 close_run(Run *run)
 {
 	leave_cohort(run);
+	weir_batch_forget_skips(&run->member); /* the next may begin before them */
 	if (run->flow)
 		weir_flow_close(run->flow);
 	run->flow = NULL;
