@@ -1235,6 +1235,7 @@ rename_column(Oid table, const char *from, const char *to)
 void
 weir_late_rename_column(Oid stream, const char *from, const char *to)
 {
+	List *tables = NIL;
 	ListCell *lc;
 
 	if (is_late_column(from) || is_late_column(to))
@@ -1244,6 +1245,8 @@ weir_late_rename_column(Oid stream, const char *from, const char *to)
 		Oid table = weir_late_table(lfirst_oid(lc));
 
 		if (OidIsValid(table))
-			rename_column(table, from, to);
+			tables = list_append_unique_oid(tables, table);
 	}
+	foreach(lc, tables)
+		rename_column(lfirst_oid(lc), from, to);
 }
