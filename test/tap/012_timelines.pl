@@ -7,7 +7,8 @@
 # cut into random transactions; after some of them, and at the end, every row of
 # every view, its late counters, watermark and final rows must be the model's.
 # Checkpoints, pauses, rebuilds, ended workers, stopped and killed servers come
-# in between and must not be noticed.
+# in between and must not be noticed.  At the end the queries are also run as
+# ordinary ones, where nothing is late.
 #
 # The seed is printed.  WEIR_SEED replays the timelines, WEIR_TIMELINES (default
 # 96; 10000 take a quarter of an hour) says how many.  One stream bears CHAIN
@@ -415,10 +416,7 @@ sub make_view
 	my $extra = chance(0.3) ? $extra[0] : pick(@extra);
 
 	$v{extra} = $extra->[1];
-	$v{sql} =
-	  "CREATE MATERIALIZED VIEW $name USING continuous"
-	  . (@with ? ' WITH (' . join(', ', @with) . ')' : '')
-	  . ' AS SELECT '
+	$v{query} = 'SELECT '
 	  . join(', ',
 		$v{keyed} ? 'k' : (),
 		defined $v{start} ? "$v{start} AS a" : (),
@@ -428,7 +426,11 @@ sub make_view
 	  . ($call ? ", $call" : '')
 	  . ($v{where}  ? " WHERE $v{where}"         : '')
 	  . (@keys      ? ' GROUP BY ' . join(', ', @keys) : '')
-	  . ($v{having} ? " HAVING $v{having}"       : '') . ';';
+	  . ($v{having} ? " HAVING $v{having}"       : '');
+	$v{sql} =
+	  "CREATE MATERIALIZED VIEW $name USING continuous"
+	  . (@with ? ' WITH (' . join(', ', @with) . ')' : '')
+	  . " AS $v{query};";
 	$v{spec} = \%model;
 	$v{model} = WeirModel->new(%model);
 	return \%v;
@@ -463,8 +465,8 @@ sub make_stream
 	# made whether or not the server has the kind: a seed means the same views
 	my $i = 0;
 
-	$s{views} = [ map { make_view(\%s, "$s{name}_v" . $i++, $_) } @kinds ];
-	$s{views} = [ grep { !$skip{ $_->{kind} } } @{ $s{views} } ];
+	$s{queries} = [ map { make_view(\%s, "$s{name}_v" . $i++, $_) } @kinds ];
+	$s{views} = [ grep { !$skip{ $_->{kind} } } @{ $s{queries} } ];
 	return \%s;
 }
 
@@ -513,7 +515,7 @@ sub rows_sql
 		defined $v->{end}   ? 'coalesce(' . $bound->('b') . ", 'null')" : "''",
 		'n', 's', 'lo', 'hi', 'x',
 		$v->{judged} ? "weir.is_final('$v->{name}', b)" : "''")
-	  . " FROM $v->{name}"
+	  . ($v->{batch} ? " FROM ($v->{query}) q" : " FROM $v->{name}")
 	  . (defined $prefix && $v->{keyed} ? " WHERE k IS NULL OR k LIKE '$prefix%'" : '') . ';';
 }
 
@@ -532,6 +534,22 @@ sub counters_sql
 	return 'SELECT view, state, late, late_partial, CASE WHEN isfinite(watermark) THEN '
 	  . us('watermark')
 	  . " END FROM weir.views WHERE view::text LIKE '$stream\\_%';\n";
+}
+
+# The view's query as an ordinary one over the whole stream: nothing is late.
+# What depends on the order in which it meets the rows is left out.
+sub as_batch
+{
+	my ($s, $v) = @_;
+	my $m = WeirModel->new(%{ $v->{spec} }, allowed_lateness => undef);
+	my %q = (%$v, batch => 1, model => $m, final_only => 0, judged => 0);
+
+	$m->transaction($_->{rows}) foreach @{ $s->{records} };
+	if ($q{query} =~ s/(array_agg\(v\)|string_agg\(.*?\)|weir\.first\(.* weir\.last\(.*?\)) AS x/'' AS x/)
+	{
+		$q{extra} = sub { '' };
+	}
+	return \%q;
 }
 
 # Everything that is compared goes into @$plan: the label that \echo prints
@@ -580,6 +598,21 @@ sub compare
 		$sql .= '\\echo #' . (@$plan - 1) . "\nSELECT late_view, coalesce(k, 'null'), v, "
 		  . join(', ', map { us($_) } qw(ts window_end watermark))
 		  . " FROM $v->{late_table};\n";
+	}
+	if (!defined $prefix)
+	{
+		foreach my $v (@{ $s->{queries} })
+		{
+			my $q = as_batch($s, $v);
+
+			push @$plan,
+			  {
+				what  => "$v->{query};",
+				batch => 1,
+				at    => scalar(@{ $s->{story} }),
+				lines => expected_rows($q) };
+			$sql .= '\\echo #' . (@$plan - 1) . "\n" . rows_sql($q) . "\n";
+		}
 	}
 	return "$sql\\echo #end\n";
 }
@@ -765,7 +798,7 @@ sub run_script
 	my ($stream, $check);
 	my $done = sub {
 		return unless $check;
-		$compared{ $check->{view} ? $check->{view}{kind} : 'counters' }++;
+		$compared{ $check->{view} ? $check->{view}{kind} : $check->{batch} ? 'batch' : 'counters' }++;
 		my @got = sort grep { $_ ne 't' && $_ ne '' } @{ $check->{got} };
 		if (join("\n", @got) ne join("\n", @{ $check->{lines} }) && $failures++ < 5)
 		{
@@ -809,7 +842,7 @@ sub report
 	my ($name) = $check->{view} ? $check->{view}{name} : map { /^(\w+)/ } grep { !$in_model{$_} } @$got;
 	my ($v) = grep { $_->{name} eq ($name // '') } @{ $s->{views} };
 
-	if ($v && !$shrunk{$name}++)
+	if ($v && !$check->{batch} && !$shrunk{$name}++)
 	{
 		diag($_) foreach shrink($s, $v, [ @{ $s->{records} }[ 0 .. $check->{at} - 1 ] ]);
 	}
