@@ -1149,6 +1149,8 @@ weir_flow_begin(WeirFlow *flow)
 	flow->too_large = false;
 	/* no batch has more rows than it adds to events_in: numbers only grow */
 	flow->priv->next_ordinal = pg_atomic_read_u64(&flow->v->events_in);
+	flow->priv->limits.swept = weir_state_swept(flow->state);
+	flow->priv->limits.before = weir_flow_final_before(flow);
 	flow->priv->started = true;
 }
 
