@@ -31,6 +31,14 @@ CREATE MATERIALIZED VIEW g_cumulate USING continuous AS
   SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, cumulate(ts, '5 seconds', '10 seconds') GROUP BY k, window_start, window_end;
 CREATE MATERIALIZED VIEW g_cumulate_5 USING continuous WITH (allowed_lateness = '5 seconds') AS
   SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, cumulate(ts, '5 seconds', '10 seconds') GROUP BY k, window_start, window_end;
+CREATE MATERIALIZED VIEW g_session USING continuous AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, session(ts, '5 seconds') GROUP BY k, window_start, window_end;
+CREATE MATERIALIZED VIEW g_session_5 USING continuous WITH (allowed_lateness = '5 seconds') AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, session(ts, '5 seconds') GROUP BY k, window_start, window_end;
+CREATE MATERIALIZED VIEW g_count USING continuous AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, count_window(2) GROUP BY k, window_start, window_end;
+CREATE MATERIALIZED VIEW g_count_slide USING continuous AS
+  SELECT k, window_start, window_end, count(*) AS n, sum(v) AS s, array_agg(v) AS a FROM g, count_window(3, 2) GROUP BY k, window_start, window_end;
 
 -- one line for each view
 CREATE FUNCTION shown() RETURNS TABLE (view name, watermark int, late bigint, late_partial bigint, rows text) LANGUAGE plpgsql AS $$
