@@ -479,6 +479,10 @@ drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
 	m->error = e;
 	if (transient || (full && b->exhausted))
 		m->verdict = WEIR_BATCH_LATER; /* one gives up its memory: enough */
+	else if (full && weir_flow_next_end(flow) <= weir_flow_final_before(flow))
+		m->verdict = WEIR_BATCH_FULL; /* final windows can go to the heap */
+	else if (full && weir_state_has_stamps(flow->state))
+		m->verdict = WEIR_BATCH_LATER; /* a snapshot still needs them here */
 	else if (event && m->careful == WEIR_NO_NUMBER)
 	{
 		/* which event is it? */

@@ -31,6 +31,7 @@ typedef enum WeirBatchVerdict
 	WEIR_BATCH_OK,
 	WEIR_BATCH_LATER, /* a lock, memory, a cancel: nobody's fault */
 	WEIR_BATCH_AGAIN, /* at once, alone, from the same position */
+	WEIR_BATCH_FULL,  /* the same once a checkpoint has made room */
 	WEIR_BATCH_FAILED /* the view stops here */
 } WeirBatchVerdict;
 

@@ -1873,6 +1873,17 @@ walk_blocks(int64 end, dsa_pointer first, uint64 after,
 	}
 }
 
+static void
+walk_pane(Pane *pane, uint64 after, WeirGroupCallback callback, void *arg)
+{
+	if (pane->max_version <= after)
+		return;
+	walk_blocks(pane->end, pane->legacy, after, callback, arg);
+	for (int p = 0; p < pane->nparts; p++)
+		walk_blocks(pane->end, pane_part_number(pane, p)->first, after,
+					callback, arg);
+}
+
 void
 weir_state_walk(WeirState *s, int64 pane_end, bool dirty_only,
 				WeirGroupCallback callback, void *arg)
@@ -1880,19 +1891,20 @@ weir_state_walk(WeirState *s, int64 pane_end, bool dirty_only,
 	Root *root = s->root;
 	uint64 after = dirty_only ? root->clean_version : 0;
 
+	if (pane_end != PG_INT64_MAX)
+	{
+		Pane *pane = pane_find(s, pane_end);
+
+		if (pane != NULL)
+			walk_pane(pane, after, callback, arg);
+		return;
+	}
 	for (uint32 i = 0; i < root->npanes; i++)
 	{
 		Pane *pane = pane_number(root, i);
 
-		if (pane_end == PG_INT64_MAX ? pane_is_closed(pane)
-									 : pane->end != pane_end)
-			continue;
-		if (pane->max_version <= after)
-			continue;
-		walk_blocks(pane->end, pane->legacy, after, callback, arg);
-		for (int p = 0; p < pane->nparts; p++)
-			walk_blocks(pane->end, pane_part_number(pane, p)->first, after,
-						callback, arg);
+		if (!pane_is_closed(pane))
+			walk_pane(pane, after, callback, arg);
 	}
 }
 

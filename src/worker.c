@@ -181,6 +181,7 @@ static MemoryContext failure_cxt = NULL;
 
 static void leave_cohort(Run *run);
 static void give_up_memory(Run *run);
+static bool has_orphans(void);
 
 
 /* ---------- signals, start and end ---------- */
@@ -1600,6 +1601,11 @@ follow_verdicts(Cohort *c, const WeirBatchResult *result)
 			case WEIR_BATCH_AGAIN:
 				put_out(run, 0);
 				break;
+			case WEIR_BATCH_FULL:
+				/* at once, or when the one that failed is tried again */
+				put_out(run, run->next_try);
+				run->next_checkpoint = 0;
+				break;
 			case WEIR_BATCH_FAILED:
 				leave_cohort(run);
 				note_failure(run, e);
@@ -2052,6 +2058,7 @@ tick(TimestampTz now)
 	{
 		if (my_index == 0)
 			adopt_prepared();
+		must_sync = must_sync || has_orphans();
 		foreach(lc, streams)
 			advance_idle(lfirst(lc), now);
 		if (my_index == 0 && now >= next_retention)
@@ -2376,7 +2383,7 @@ iterate(void)
  * So that the next start need not replay; what is in the way may be gone in a
  * moment.
  */
-static void
+static bool
 last_checkpoint(Run *run)
 {
 	for (int i = 0; i < LAST_TRIES && run->flow != NULL && !run->failed; i++)
@@ -2385,11 +2392,39 @@ last_checkpoint(Run *run)
 			pg_usleep(FIRST_RETRY);
 		QueryCancelPending = false; /* it was not meant for this */
 		if (checkpoint_run(run))
-			return;
+			return true;
+		if (view_is_gone(run))
+			return false;
 	}
-	ereport(LOG, (errmsg("no last checkpoint of continuous view %u", run->view),
-				  errdetail("The next start replays the log from the one "
-							"before.")));
+	if (!run->failed)
+		ereport(LOG,
+				(errmsg("no last checkpoint of continuous view %u", run->view),
+				 errdetail("The next start replays the log from the one "
+						   "before.")));
+	return false;
+}
+
+/*
+ * Worker 0: is there an entry that nobody runs and this worker does not know?
+ * One whose worker has ended since we looked, or when its view was dropped.
+ */
+static bool
+has_orphans(void)
+{
+	bool result = false;
+
+	if (my_index != 0)
+		return false;
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	for (int i = 0; i < WEIR_MAX_VIEWS && !result; i++)
+	{
+		WeirViewShared *v = &weir_shared->views[i];
+
+		result = v->in_use && v->db == MyDatabaseId && v->worker_pid == 0 &&
+				 find_run(v->view, v->generation) == NULL;
+	}
+	LWLockRelease(&weir_shared->directory_lock);
+	return result;
 }
 
 /* Write down what is in memory, and let go of it. */
@@ -2405,14 +2440,10 @@ finish(void)
 
 		if (run->flow == NULL)
 			continue;
-		if (extension_gone)
-		{
+		if (extension_gone || (!last_checkpoint(run) && view_is_gone(run)))
 			discard_run(run);
-			continue;
-		}
-		if (!run->failed)
-			last_checkpoint(run);
-		close_run(run);
+		else
+			close_run(run);
 	}
 	free_empty_cohorts();
 }
