@@ -1247,6 +1247,7 @@ weir_late_rename_column(Oid stream, const char *from, const char *to)
 		if (OidIsValid(table))
 			tables = list_append_unique_oid(tables, table);
 	}
+	list_sort(tables, list_oid_cmp);
 	foreach(lc, tables)
 		rename_column(lfirst_oid(lc), from, to);
 }
