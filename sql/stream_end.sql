@@ -113,6 +113,7 @@ INSERT INTO se VALUES (4, 7, '2026-01-01 00:03:00Z');
 \set VERBOSITY default
 
 -- TRUNCATE begins anew; what is final stays so
+SELECT weir.wait_for();
 SET client_min_messages = notice;
 TRUNCATE se;
 SET client_min_messages = warning;

@@ -150,6 +150,9 @@ forget_at(const WeirSpans *s, int64 end)
 {
 	int64 at;
 
+	/* by arrival nobody is late, so nobody asks for it */
+	if (s->plan->window.by_arrival)
+		return end;
 	return pg_add_s64_overflow(end, s->size, &at) ? PG_INT64_MAX - 2 : at;
 }
 
@@ -168,6 +171,7 @@ weir_spans_due(WeirSpans *s, const char *bytes, Size len, int64 closed)
 	const SavedSpan *span;
 	const char *aggs;
 	int64 due = PG_INT64_MAX;
+	int64 past = PG_INT64_MAX; /* nothing to wait for */
 	Cursor c;
 
 	cursor_start(&c, bytes, len);
@@ -177,10 +181,12 @@ weir_spans_due(WeirSpans *s, const char *bytes, Size len, int64 closed)
 			continue;
 		if (span->mark > closed || !s->sessions)
 			due = Min(due, span->mark);
+		else if (s->plan->window.by_arrival)
+			past = Min(past, span->end);
 		else
 			due = Min(due, forget_at(s, span->end));
 	}
-	return due;
+	return due != PG_INT64_MAX ? due : past;
 }
 
 bool

@@ -1856,6 +1856,10 @@ clock_closes_at(const Run *run)
 		weir_log_reader_pending(c->reader))
 		return DT_NOEND;
 	end = weir_flow_open_end(run->flow);
+	/* a session may still be joined at its end */
+	if (run->flow->plan->window.kind == WEIR_WINDOW_SESSION &&
+		end != PG_INT64_MAX)
+		end++;
 	return IS_VALID_TIMESTAMP(end) ? end : DT_NOEND;
 }
 

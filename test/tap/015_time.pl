@@ -75,6 +75,8 @@ my %views = (
 		FROM m, hop(ts, '1 s', '3 s') GROUP BY window_start, window_end, k},
 	arriving => q{SELECT window_start, window_end, k, count(*) AS n, array_agg(i) AS is
 		FROM m, tumble(now(), '40 ms') GROUP BY window_start, window_end, k},
+	arriving_session => q{SELECT window_start, window_end, k, count(*) AS n, sum(i) AS s
+		FROM m, session(now(), '30 ms') GROUP BY window_start, window_end, k},
 	arriving_hop => q{SELECT window_start, window_end, count(*) AS n, sum(i) AS s
 		FROM m, hop(now(), '40 ms', '120 ms') GROUP BY window_start, window_end});
 $views{patient} = $views{tumbling};
@@ -154,6 +156,7 @@ my $verdicts = sub {
 };
 # let all windows close that the clock can close, so that nothing moves any more
 $node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM arriving WHERE NOT weir.is_final('arriving', window_end))
+	AND NOT EXISTS (SELECT FROM arriving_session WHERE NOT weir.is_final('arriving_session', window_end))
 	AND NOT EXISTS (SELECT FROM arriving_hop WHERE NOT weir.is_final('arriving_hop', window_end))
 	AND NOT EXISTS (SELECT FROM hopping WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('hopping', window_end))
 	AND NOT EXISTS (SELECT FROM patient WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('patient', window_end))});
