@@ -22,7 +22,8 @@
  *
  * A session that is in the heap stays here for a while: an event that would
  * have joined it is late, however new it is.  When no event that is not late by
- * itself can reach it any more, it is forgotten.
+ * itself can reach it any more, nor one that joins a live session after it, it
+ * is forgotten.
  *
  * A live span whose row has not come in this batch stays as bytes.
  *
@@ -156,13 +157,54 @@ forget_at(const WeirSpans *s, int64 end)
 	return pg_add_s64_overflow(end, s->size, &at) ? PG_INT64_MAX - 2 : at;
 }
 
+/*
+ * Can no event that is not late join a session that is final any more?  By
+ * itself it could not; but it could by joining a live one that begins within
+ * the gap, and then the two would be one.
+ */
+static bool
+is_out_of_reach(const WeirSpans *s, int64 end, const int64 *next_start,
+				const int64 *next_end, int64 before)
+{
+	int64 at = forget_at(s, end);
+
+	return at <= before &&
+		   (next_start == NULL || *next_end <= before || *next_start > at);
+}
+
+/* next: the start and end of the key's next session, or NULL. */
 static bool
 may_be_forgotten(const WeirSpans *s, int64 end, int64 mark,
+				 const int64 *next_start, const int64 *next_end,
 				 const WeirSpanLimits *limits)
 {
 	if (mark == WEIR_SPAN_OPEN || mark > limits->swept)
 		return false;
-	return !s->sessions || forget_at(s, end) <= limits->before;
+	return !s->sessions ||
+		   is_out_of_reach(s, end, next_start, next_end, limits->before);
+}
+
+/* The span after the one that the cursor has just given, or NULL. */
+static const SavedSpan *
+cursor_peek(const Cursor *c)
+{
+	Cursor ahead = *c;
+	const SavedSpan *span;
+	const char *aggs;
+
+	return cursor_next(&ahead, &span, &aggs) ? span : NULL;
+}
+
+/* May the span that the cursor has just given be forgotten? */
+static bool
+cursor_may_forget(const WeirSpans *s, const Cursor *c, const SavedSpan *span,
+				  const WeirSpanLimits *limits)
+{
+	const SavedSpan *next = s->sessions ? cursor_peek(c) : NULL;
+
+	return may_be_forgotten(s, span->end, span->mark,
+							next ? &next->start : NULL,
+							next ? &next->end : NULL, limits);
 }
 
 int64
@@ -222,7 +264,7 @@ weir_spans_trim(WeirSpans *s, const char *bytes, Size *len,
 	h->rows = c.rows;
 	while (cursor_next(&c, &span, &aggs))
 	{
-		if (may_be_forgotten(s, span->end, span->mark, limits))
+		if (cursor_may_forget(s, &c, span, limits))
 			continue;
 		memcpy(to, span, sizeof(SavedSpan) + span->length);
 		to += sizeof(SavedSpan) + span->length;
@@ -304,7 +346,7 @@ weir_spans_load(WeirSpans *s, void *live, MemoryContext cxt, const char *bytes,
 	{
 		LiveSpan *new;
 
-		if (may_be_forgotten(s, span->end, span->mark, limits))
+		if (cursor_may_forget(s, &c, span, limits))
 			continue;
 		new = insert_span(l, l->nspans, cxt);
 		new->start = span->start;
@@ -372,9 +414,16 @@ advance_session(WeirSpans *s, LiveSpans *l, MemoryContext cxt,
 	 * Sessions it overlaps or touches: [first, last), mostly the newest.  Those
 	 * that could be forgotten are not there, whether they have been or not.
 	 */
-	while (first > 0 && l->spans[first - 1].end >= ts &&
-		   forget_at(s, l->spans[first - 1].end) > before)
+	while (first > 0 && l->spans[first - 1].end >= ts)
+	{
+		const LiveSpan *next = first < l->nspans ? &l->spans[first] : NULL;
+
+		if (is_out_of_reach(s, l->spans[first - 1].end,
+							next ? &next->start : NULL,
+							next ? &next->end : NULL, before))
+			break;
 		first--;
+	}
 	late = false;
 	for (last = first; last < l->nspans && l->spans[last].start <= ts + s->size;
 		 last++)

@@ -257,13 +257,19 @@ sub take_session
 	my ($start, $end) = ($event->{ts}, $event->{ts} + $self->{gap});
 	my @events = ($event);
 
-	# A final session is remembered for one more gap.
-	my @met = grep {
-			 same($_->{key}, $key)
-		  && $_->{start} <= $end
-		  && $start <= $_->{end}
-		  && !$self->passed($_->{end} + $self->{gap})
-	} @{ $self->{windows} };
+	# A final session is remembered for one more gap, and while a session that
+	# is not begins within that gap: through it an event could join both.
+	my @same = grep { same($_->{key}, $key) } @{ $self->{windows} };
+	my @met  = grep {
+		my $w = $_;
+		$w->{start} <= $end && $start <= $w->{end}
+		  && (!$self->passed($w->{end} + $self->{gap})
+			|| grep {
+				$_->{start} > $w->{end}
+				  && $_->{start} <= $w->{end} + $self->{gap}
+				  && !$self->passed($_->{end})
+			} @same)
+	} @same;
 	my $final = grep { $self->passed($_->{end}) } @met;
 
 	foreach my $w (@met)
