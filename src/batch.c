@@ -7,7 +7,8 @@
  * Relies on: the caller has a transaction, the stream locked, and the reader
  * polled; the flows' plans are up to date or are made so by begin.
  *
- * A batch is whole transactions below the horizon, some BATCH_ROWS rows, or one.
+ * A batch is whole transactions below the horizon, some BATCH_ROWS rows, or one;
+ * fewer for a view whose memory was not enough.
  * For every slice of their chunks: decode, then let each view fold it.  Then
  * publish each view.
  *
@@ -166,14 +167,20 @@ static void
 take_transactions(Batch *b, WeirNumber limit)
 {
 	bool careful = false;
+	uint64 max_rows = BATCH_ROWS;
 	int space = 16;
 	WeirTxn txn;
 	TimestampTz published;
 	ListCell *lc;
 
 	foreach(lc, b->members)
-		careful = careful ||
-				  ((WeirBatchMember *) lfirst(lc))->careful != WEIR_NO_NUMBER;
+	{
+		const WeirBatchMember *m = lfirst(lc);
+
+		careful = careful || m->careful != WEIR_NO_NUMBER;
+		if (m->max_rows > 0)
+			max_rows = Min(max_rows, m->max_rows);
+	}
 	b->txns = palloc(space * sizeof(WeirTxn));
 	b->published = palloc(space * sizeof(TimestampTz));
 	while (weir_log_reader_peek(b->reader, &txn, &published))
@@ -181,7 +188,7 @@ take_transactions(Batch *b, WeirNumber limit)
 		if (txn.number > limit)
 			break;
 		if (b->ntxns > 0 && txn.number != b->txns[b->ntxns - 1].number &&
-			(careful || b->nrows >= BATCH_ROWS || b->nbytes >= BATCH_BYTES ||
+			(careful || b->nrows >= max_rows || b->nbytes >= BATCH_BYTES ||
 			 b->ntxns >= BATCH_TXNS))
 			break;
 		if (b->ntxns == space)
@@ -481,8 +488,14 @@ drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
 		m->verdict = WEIR_BATCH_LATER; /* one gives up its memory: enough */
 	else if (full && weir_flow_next_end(flow) <= weir_flow_final_before(flow))
 		m->verdict = WEIR_BATCH_FULL; /* final windows can go to the heap */
-	else if (full && weir_state_has_stamps(flow->state))
-		m->verdict = WEIR_BATCH_LATER; /* a snapshot still needs them here */
+	else if (full && weir_state_drop_closed(flow->state))
+		m->verdict = WEIR_BATCH_FULL; /* whether snapshots need it or not */
+	else if (full && b->txns[0].number != b->txns[b->ntxns - 1].number)
+	{
+		/* some of it may be final when the rest comes */
+		m->max_rows = Max(b->nrows / 4, 1);
+		m->verdict = WEIR_BATCH_AGAIN;
+	}
 	else if (event && m->careful == WEIR_NO_NUMBER)
 	{
 		/* which event is it? */
@@ -546,6 +559,10 @@ note_visible(Batch *b, WeirBatchMember *m, TimestampTz now, int64 busy_us)
 	weir_batch_forget_skips(m);
 	if (m->careful != WEIR_NO_NUMBER && m->flow->position >= m->careful)
 		m->careful = WEIR_NO_NUMBER;
+	if (m->max_rows > 0)
+		m->max_rows += m->max_rows / 8 + 1;
+	if (m->max_rows >= BATCH_ROWS)
+		m->max_rows = 0;
 }
 
 /* Fold and publish the transactions taken. */

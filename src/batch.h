@@ -40,6 +40,7 @@ typedef struct WeirBatchMember
 {
 	WeirFlow *flow;
 	WeirNumber careful; /* up to here one transaction at a time, row by row */
+	uint64 max_rows;	/* of a batch, as memory is short; 0: the usual */
 	WeirSkippedRow *skips; /* of the transaction at hand */
 	int nskips;
 

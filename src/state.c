@@ -14,10 +14,11 @@
  * Formats (all in the area, none durable):
  *
  *	Root	sorted array of panes; the registry of open cuts; how far windows
- *			have been swept
+ *			have been dropped, and by which transactions' rows a snapshot that
+ *			does not see them can find them in the heap
  *	Pane	window end, stamp, and one Part ("narrow") or, from SPLIT_GROUPS
  *			groups on, WEIR_PARTITIONS Parts by the high bits of the hash
- *			("wide"): ten groups cost about 2 kB, and no table is doubled in
+ *			("wide"): ten groups cost about 2 kB, one a half, and no table is doubled in
  *			one long stall.  The blocks of the narrow time stay as the pane's
  *			"legacy" list: read, but never written again.
  *	Part	hash table (bucket heads, chained through the slots), a list of
@@ -74,7 +75,7 @@
 #define ROOT_MAGIC	   0x57524f54
 #define SPLIT_GROUPS   1024 /* a pane with more becomes wide */
 #define MAX_INLINE	   1024 /* key + state; more is allocated apart */
-#define FIRST_BLOCK	   1024
+#define FIRST_BLOCK	   256
 #define LAST_BLOCK	   65536
 #define MAX_CUTS	   64
 #define SIZE_CLASSES   40
@@ -170,10 +171,17 @@ typedef struct Root
 	uint32 capacity;
 	dsa_pointer panes;	  /* PaneRef[capacity], by end */
 	uint64 clean_version; /* groups with begin <= it are durable */
-	int64 swept;		  /* windows up to this end are in the heap for
-						   * every snapshot; guard: publish_lock */
-	dsa_pointer limbo;	  /* panes that left the array, not yet freed */
-	dsa_pointer layout;	  /* text, with its 0: what the states are; constant */
+	int64 swept;		  /* windows up to this end are not needed here
+						   * any more; guard of this and the next three:
+						   * publish_lock */
+	dsa_pointer gone;	  /* TransactionId[gone_size]: moved windows to the
+						   * heap that were dropped before every snapshot
+						   * saw them there */
+	uint32 ngone;
+	uint32 gone_size;	/* room for those in panes' stamps, too */
+	uint32 nstamps;		/* at least so many transactions are in stamps */
+	dsa_pointer limbo;	/* panes that left the array, not yet freed */
+	dsa_pointer layout; /* text, with its 0: what the states are; constant */
 	uint32 layout_size;
 	pg_atomic_uint64 cuts[MAX_CUTS]; /* 0, or version + 1, or'ed CUT_BROKEN */
 } Root;
@@ -1172,6 +1180,8 @@ weir_state_discard(WeirViewShared *v)
 		pane_free(&s, ((PaneRef *) at(root->panes))[i].pane);
 	if (root->capacity > 0)
 		release(&s, root->panes, root->capacity * sizeof(PaneRef));
+	if (root->gone_size > 0)
+		release(&s, root->gone, root->gone_size * sizeof(TransactionId));
 	release(&s, root->layout, root->layout_size);
 	release(&s, pointer_to(root), sizeof(Root));
 	pg_atomic_write_u64(&v->groups, 0);
@@ -1437,6 +1447,41 @@ give_back_blocks(WeirState *s, Part *part)
 	part->last = last;
 }
 
+static void forget_garbage(WeirState *s);
+
+/* Panes made for a reservation that could not be had. */
+static void
+drop_empty_panes(WeirState *s)
+{
+	Root *root = s->root;
+	PaneRef *refs;
+	uint32 out = 0;
+
+	if (root->npanes == 0)
+		return;
+	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
+	refs = at(root->panes);
+	for (uint32 i = 0; i < root->npanes; i++)
+	{
+		Pane *pane = at(refs[i].pane);
+
+		if (pane->ngroups > 0 || TransactionIdIsValid(pane->stamp))
+		{
+			refs[out++] = refs[i];
+			continue;
+		}
+		pane->dropped = Max(s->v->version, 1);
+		pane->next_limbo = root->limbo;
+		root->limbo = refs[i].pane;
+	}
+	root->npanes = out;
+	LWLockRelease(&s->v->publish_lock);
+	memset(s->pane_cache, 0, sizeof(s->pane_cache));
+	s->ring_in = s->ring_out = 0;
+	forget_garbage(s);
+	collect_garbage(s);
+}
+
 void
 weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 {
@@ -1504,6 +1549,7 @@ weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 				}
 			}
 			LWLockRelease(&v->publish_lock);
+			drop_empty_panes(s);
 			weir_state_out_of_memory(s);
 		}
 	}
@@ -1714,12 +1760,42 @@ weir_state_next_pane(WeirState *s, int64 after)
 	return first_open_pane(s, pane_position(s->root, after + 1));
 }
 
+/* Whatever is stamped can be dropped early without an allocation then. */
+static void
+make_gone_room(WeirState *s)
+{
+	Root *root = s->root;
+	uint32 need = root->ngone + root->nstamps + 1;
+	uint32 old_size = root->gone_size;
+	uint32 size = Max(old_size, 16);
+	dsa_pointer old = root->gone;
+	dsa_pointer p;
+
+	if (need <= old_size)
+		return;
+	while (size < need)
+		size *= 2;
+	p = allocate(s, size * sizeof(TransactionId), 0);
+	if (!DsaPointerIsValid(p))
+		weir_state_out_of_memory(s);
+	if (root->ngone > 0)
+		memcpy(at(p), at(old), root->ngone * sizeof(TransactionId));
+	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
+	root->gone = p;
+	root->gone_size = size;
+	LWLockRelease(&s->v->publish_lock);
+	if (old_size > 0)
+		release(s, old, old_size * sizeof(TransactionId));
+}
+
 void
 weir_state_stamp(WeirState *s, int64 through, TransactionId xid, bool overlap)
 {
 	uint32 n;
 	bool *closed;
 
+	make_gone_room(s);
+	s->root->nstamps++;
 	if (overlap && pane_make(s, through) == NULL)
 		weir_state_out_of_memory(s);
 	n = pane_position(s->root, through);
@@ -1748,21 +1824,18 @@ forget_garbage(WeirState *s)
 	s->garbage_in = out;
 }
 
-void
-weir_state_sweep(WeirState *s, TransactionId oldest)
+/*
+ * What became of the stamps.  The commit log is asked outside the lock.  An
+ * aborted stamp means nothing to readers, so it may go under their eyes; but not
+ * the commit log.
+ */
+static void
+settle_stamps(WeirState *s)
 {
-	WeirViewShared *v = s->v;
 	Root *root = s->root;
-	uint64 gone = 0;
 	uint64 hidden = 0;
 	bool any = false;
-	uint32 out = 0;
-	PaneRef *refs;
 
-	/*
-	 * The commit log is asked outside the lock.  An aborted stamp means nothing
-	 * to readers, so it may go under their eyes; but not the commit log.
-	 */
 	for (uint32 i = 0; i < root->npanes; i++)
 	{
 		Pane *pane = pane_number(root, i);
@@ -1775,51 +1848,113 @@ weir_state_sweep(WeirState *s, TransactionId oldest)
 		{
 			if (!TransactionIdDidCommit(pane->stamp))
 			{
-				LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
+				LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
 				pane->stamp = InvalidTransactionId;
-				LWLockRelease(&v->publish_lock);
+				LWLockRelease(&s->v->publish_lock);
 				continue;
 			}
 			pane->committed = true;
 		}
+		any = true;
 		if (pane->committed)
-		{
 			hidden += pane->ngroups;
-			if (TransactionIdPrecedes(pane->stamp, oldest))
-				any = true;
-		}
 	}
-	if (any)
-	{
-		cancel_reservation(s); /* it may name panes that go */
-		LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
-		refs = at(root->panes);
-		for (uint32 i = 0; i < root->npanes; i++)
-		{
-			Pane *pane = at(refs[i].pane);
+	if (!any)
+		root->nstamps = 0;
+	pg_atomic_write_u64(&s->v->shown_groups,
+						pg_atomic_read_u64(&s->v->groups) - hidden);
+}
 
-			if (!pane->committed || !TransactionIdPrecedes(pane->stamp, oldest))
-			{
-				refs[out++] = refs[i];
-				continue;
-			}
-			gone += pane->ngroups;
-			hidden -= pane->ngroups;
-			root->swept = Max(root->swept, pane->end);
-			pane->dropped = Max(v->version, 1);
-			pane->next_limbo = root->limbo;
-			root->limbo = refs[i].pane;
-		}
-		root->npanes = out;
-		LWLockRelease(&v->publish_lock);
-		memset(s->pane_cache, 0, sizeof(s->pane_cache));
-		s->ring_in = s->ring_out = 0;
-		forget_garbage(s);
-		collect_garbage(s);
-		pg_atomic_write_u64(&v->groups, pg_atomic_read_u64(&v->groups) - gone);
+/*
+ * Drop panes whose rows are in the heap: those that every snapshot sees there
+ * (oldest), or (InvalidTransactionId) all.
+ */
+static bool
+drop_panes(WeirState *s, TransactionId oldest)
+{
+	WeirViewShared *v = s->v;
+	Root *root = s->root;
+	uint64 gone = 0;
+	uint32 out = 0;
+	bool any = false;
+	PaneRef *refs;
+
+	for (uint32 i = 0; i < root->npanes && !any; i++)
+	{
+		Pane *pane = pane_number(root, i);
+
+		any = pane->committed && (!TransactionIdIsValid(oldest) ||
+								  TransactionIdPrecedes(pane->stamp, oldest));
 	}
-	pg_atomic_write_u64(&v->shown_groups,
-						pg_atomic_read_u64(&v->groups) - hidden);
+	if (!any)
+		return false;
+
+	cancel_reservation(s); /* it may name panes that go */
+	LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
+	refs = at(root->panes);
+	for (uint32 i = 0; i < root->npanes; i++)
+	{
+		Pane *pane = at(refs[i].pane);
+
+		if (!pane->committed || (TransactionIdIsValid(oldest) &&
+								 !TransactionIdPrecedes(pane->stamp, oldest)))
+		{
+			refs[out++] = refs[i];
+			continue;
+		}
+		if (!TransactionIdIsValid(oldest))
+		{
+			TransactionId *xids = at(root->gone);
+
+			/* panes of one transaction are neighbours */
+			if (root->ngone == 0 || xids[root->ngone - 1] != pane->stamp)
+			{
+				Assert(root->ngone < root->gone_size);
+				xids[root->ngone++] = pane->stamp;
+			}
+		}
+		gone += pane->ngroups;
+		root->swept = Max(root->swept, pane->end);
+		pane->dropped = Max(v->version, 1);
+		pane->next_limbo = root->limbo;
+		root->limbo = refs[i].pane;
+	}
+	root->npanes = out;
+	LWLockRelease(&v->publish_lock);
+	memset(s->pane_cache, 0, sizeof(s->pane_cache));
+	s->ring_in = s->ring_out = 0;
+	forget_garbage(s);
+	collect_garbage(s);
+	pg_atomic_write_u64(&v->groups, pg_atomic_read_u64(&v->groups) - gone);
+	return true;
+}
+
+void
+weir_state_sweep(WeirState *s, TransactionId oldest)
+{
+	Root *root = s->root;
+
+	settle_stamps(s);
+	(void) drop_panes(s, oldest);
+	if (root->ngone > 0)
+	{
+		TransactionId *xids = at(root->gone);
+		uint32 out = 0;
+
+		LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
+		for (uint32 i = 0; i < root->ngone; i++)
+			if (!TransactionIdPrecedes(xids[i], oldest))
+				xids[out++] = xids[i];
+		root->ngone = out;
+		LWLockRelease(&s->v->publish_lock);
+	}
+}
+
+bool
+weir_state_drop_closed(WeirState *s)
+{
+	settle_stamps(s);
+	return drop_panes(s, InvalidTransactionId);
 }
 
 int64
@@ -1840,8 +1975,9 @@ weir_state_set_swept(WeirState *s, int64 through)
 bool
 weir_state_has_stamps(WeirState *s)
 {
-	return s->root->npanes > 0 &&
-		   TransactionIdIsValid(pane_number(s->root, 0)->stamp);
+	return s->root->ngone > 0 ||
+		   (s->root->npanes > 0 &&
+			TransactionIdIsValid(pane_number(s->root, 0)->stamp));
 }
 
 /* ---- walk ---- */
@@ -1961,6 +2097,9 @@ typedef struct Reader
 	CutPane *panes;
 	uint32 npanes;
 	uint32 panes_size;
+	TransactionId *gone;
+	uint32 ngone;
+	uint32 gone_size;
 
 	/* the copy: full chunks in memory, then a file, then the current chunk */
 	MemoryContext cxt;
@@ -2045,6 +2184,14 @@ cut_open(Reader *r, WeirPosition *position, TimestampTz *watermark)
 				MemoryContextAllocHuge(r->cxt, r->panes_size * sizeof(CutPane));
 			continue;
 		}
+		if (root->ngone > r->gone_size)
+		{
+			r->gone_size = root->ngone + 8;
+			LWLockRelease(&v->publish_lock);
+			r->gone = MemoryContextAllocHuge(r->cxt, r->gone_size *
+														 sizeof(TransactionId));
+			continue;
+		}
 		for (index = 0; index < MAX_CUTS; index++)
 		{
 			uint64 none = 0;
@@ -2070,6 +2217,9 @@ cut_open(Reader *r, WeirPosition *position, TimestampTz *watermark)
 
 		r->cut = v->version;
 		r->closed = root->swept;
+		r->ngone = root->ngone;
+		if (r->ngone > 0)
+			memcpy(r->gone, at(root->gone), r->ngone * sizeof(TransactionId));
 		r->npanes = npanes;
 		for (uint32 i = 0; i < npanes; i++)
 		{
@@ -2394,7 +2544,8 @@ copy_cut(Reader *r, Snapshot snapshot, const uint32 *hash)
 bool
 weir_state_read(WeirViewShared *v, const char *layout, Snapshot snapshot,
 				const uint32 *hash, WeirGroupCallback callback, void *arg,
-				WeirPosition *position, TimestampTz *watermark, int64 *closed)
+				WeirPosition *position, TimestampTz *watermark, int64 *closed,
+				List **unseen)
 {
 	Reader r = {.v = v};
 	MemoryContext cxt;
@@ -2426,6 +2577,10 @@ weir_state_read(WeirViewShared *v, const char *layout, Snapshot snapshot,
 			BufFileClose(r.file);
 	}
 	*closed = r.closed;
+	*unseen = NIL;
+	for (uint32 i = 0; i < r.ngone; i++)
+		if (pane_is_shown(r.gone[i], snapshot))
+			*unseen = lappend_int(*unseen, (int) r.gone[i]);
 
 	for (Chunk *chunk = r.head; chunk != NULL; chunk = chunk->next)
 		give_chunk(chunk, callback, arg);

@@ -116,7 +116,7 @@ extern int64 weir_state_next_pane(WeirState *s, int64 after);
  */
 extern void weir_state_stamp(WeirState *s, int64 through, TransactionId xid,
 							 bool overlap);
-/* Windows up to this end are in the heap for every snapshot. */
+/* Memory is not needed for windows up to this end any more. */
 extern int64 weir_state_swept(WeirState *s);
 /* Say so of a checkpoint just loaded. */
 extern void weir_state_set_swept(WeirState *s, int64 through);
@@ -124,8 +124,13 @@ extern void weir_state_set_swept(WeirState *s, int64 through);
  * (oldest: GetOldestNonRemovableTransactionId); take off the stamps of aborted
  * attempts.  To be called again while there are stamps: xids are reused. */
 extern void weir_state_sweep(WeirState *s, TransactionId oldest);
-/* Is there a pane for sweep to look at? */
+/* Is there something for sweep to look at? */
 extern bool weir_state_has_stamps(WeirState *s);
+/*
+ * Memory is short: drop what sweep would, but for snapshots that still need it.
+ * Those will find the rows in the heap by their xid.  False: there is nothing.
+ */
+extern bool weir_state_drop_closed(WeirState *s);
 /* A pane is stamped and its xid committed: rows for it are late. */
 
 /*
@@ -151,15 +156,17 @@ extern void weir_state_mark_clean(WeirState *s, uint64 version);
  * are given.  hash: only groups with this hash (NULL: all).  The callback gets
  * private copies (in the current context) outside all locks; it may raise.
  * *position and *watermark: of the cut; *closed: windows with end <= this are in
- * the heap for this snapshot, later ones are not; all three are set before the
- * first call back.  False: the state is not in memory (or went away meanwhile):
+ * the heap for this snapshot, later ones are not, except that *unseen lists
+ * transactions (int list of xids) whose rows are to be taken from the heap
+ * though the snapshot does not see them.  All are set before the first call
+ * back.  False: the state is not in memory (or went away meanwhile):
  * read the blobs instead (checkpoint.h).
  */
 extern bool weir_state_read(WeirViewShared *v, const char *layout,
 							Snapshot snapshot, const uint32 *hash,
 							WeirGroupCallback callback, void *arg,
 							WeirPosition *position, TimestampTz *watermark,
-							int64 *closed);
+							int64 *closed, List **unseen);
 
 /* before_shmem_exit / abort: release a cut this process still holds. */
 extern void weir_state_release_cuts(void);

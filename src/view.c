@@ -52,6 +52,7 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
@@ -601,6 +602,60 @@ add_empty_groups(Maker *maker)
 	}
 }
 
+/* The hash of the keys of a row of the view; 0: it does not show them all. */
+static uint32
+row_hash(Maker *maker, TupleTableSlot *slot)
+{
+	const WeirViewPlan *plan = maker->plan;
+
+	for (int k = 0; k < plan->nkeys; k++)
+	{
+		int c = 0;
+
+		if (plan->keys[k].is_window)
+			continue;
+		while (c < list_length(plan->targetlist) && plan->column_key[c] != k)
+			c++;
+		if (c == list_length(plan->targetlist))
+			return 0;
+		maker->values[k] = slot_getattr(slot, c + 1, &maker->nulls[k]);
+	}
+	return weir_keys_hash(maker->keys, maker->values, maker->nulls);
+}
+
+/*
+ * Final rows of these transactions, of windows that have left the memory: the
+ * snapshot does not see them, but they were live for it.
+ */
+static void
+add_unseen_rows(Maker *maker, Oid view, List *unseen)
+{
+	Relation rel = table_open(view, AccessShareLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	TableScanDesc scan = table_beginscan(rel, SnapshotAny, 0, NULL);
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+		MemoryContext old;
+		uint32 hash;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!list_member_int(unseen,
+							 (int) HeapTupleHeaderGetRawXmin(tuple->t_data)))
+			continue;
+		MemoryContextReset(maker->per_row);
+		old = MemoryContextSwitchTo(maker->per_row);
+		hash = row_hash(maker, slot);
+		if (maker->hash == NULL || *maker->hash == hash)
+			image_add(maker->image, slot, hash);
+		MemoryContextSwitchTo(old);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, AccessShareLock);
+}
+
 /*
  * Fill maker->image with the groups of one cut that the snapshot may see.
  */
@@ -610,6 +665,7 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 	TimestampTz watermark = WEIR_NO_TIME;
 	WeirPosition position;
 	int64 closed = PG_INT64_MIN;
+	List *unseen = NIL;
 	bool expand = weir_expand_needed(maker->plan);
 	WeirGroupCallback callback = expand ? keep_group : add_group;
 
@@ -622,15 +678,17 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 		if (expand)
 			maker->expander = weir_expand_create(maker->plan);
 		maker->hashed = true;
-		done = v != NULL &&
-			   weir_state_read(v, maker->layout, snapshot, maker->hash,
-							   callback, maker, &position, &watermark, &closed);
+		done =
+			v != NULL &&
+			weir_state_read(v, maker->layout, snapshot, maker->hash, callback,
+							maker, &position, &watermark, &closed, &unseen);
 		/* did that entry answer for this view all the time? */
 		if (v == weir_shmem_view(view))
 		{
 			if (done)
 				break;
 			/* not in memory: the checkpoint visible to this snapshot */
+			unseen = NIL;
 			maker->hashed = false;
 			if (!weir_checkpoint_read(view, maker->layout, snapshot, callback,
 									  maker, &position, &watermark, &closed))
@@ -650,6 +708,8 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 						   maker);
 		weir_expand_free(maker->expander);
 	}
+	if (unseen != NIL)
+		add_unseen_rows(maker, view, unseen);
 	maker->image->watermark = watermark;
 	if (maker->image->groups == 0)
 		add_empty_groups(maker);
