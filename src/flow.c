@@ -1327,6 +1327,8 @@ weir_flow_next_end(WeirFlow *flow)
 	const WeirWindow *w = &flow->plan->window;
 	int64 pane;
 
+	if (w->kind == WEIR_WINDOW_NONE)
+		return PG_INT64_MAX; /* its only pane never ends */
 	if (flow->priv->spans)
 		return flow->priv->unclosed ? PG_INT64_MIN
 									: weir_timers_next(flow->priv->timers);
