@@ -399,11 +399,24 @@ weir_shmem_view_claim(WeirViewShared *v, Oid view, int64 generation)
 }
 
 void
+weir_shmem_view_let_go(WeirViewShared *v)
+{
+	uint32 status = WEIR_VIEW_RUNNING;
+
+	if (v->owes_rows)
+		(void) pg_atomic_compare_exchange_u32(&v->status, &status,
+											  WEIR_VIEW_STARTING);
+}
+
+void
 weir_shmem_view_unclaim(WeirViewShared *v)
 {
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	if (v->worker_pid == MyProcPid)
+	{
+		weir_shmem_view_let_go(v);
 		v->worker_pid = 0;
+	}
 	LWLockRelease(&weir_shared->directory_lock);
 }
 

@@ -294,6 +294,9 @@ extern void weir_shmem_view_free(WeirViewShared *v); /* state already freed */
  */
 extern int weir_shmem_view_claim(WeirViewShared *v, Oid view, int64 generation);
 extern void weir_shmem_view_unclaim(WeirViewShared *v);
+/* Its worker goes; the caller holds directory_lock.  One that owes rows is not
+ * running at its position until a successor has brought it there again. */
+extern void weir_shmem_view_let_go(WeirViewShared *v);
 extern WeirDatabaseShared *weir_shmem_database(Oid db, bool make);
 
 /* Wake all workers of a database (and make them look at the wishes again when

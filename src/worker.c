@@ -209,6 +209,10 @@ leave(int code, Datum arg)
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 	me->in_use = false;
 	me->latch = NULL;
+	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
+		if (weir_shared->views[i].in_use &&
+			weir_shared->views[i].worker_pid == MyProcPid)
+			weir_shmem_view_let_go(&weir_shared->views[i]);
 	for (int i = 0; i < WEIR_MAX_STREAMS; i++)
 		if (weir_shared->streams[i].worker == my_slot)
 			weir_shared->streams[i].worker = -1;

@@ -31,6 +31,8 @@ $ddl->query_safe('BEGIN');
 $ddl->query_safe('ALTER MATERIALIZED VIEW v RENAME TO w');
 my $pid = $node->safe_psql('postgres', 'SELECT pid FROM weir.workers');
 $node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 60000)");
+is($node->safe_psql('postgres', q{SELECT weir.wait_for('v', '100ms')}),
+	'f', 'it does not count as reached');
 $ddl->query_safe('ROLLBACK');
 $ddl->quit;
 
