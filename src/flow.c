@@ -84,6 +84,7 @@
 
 #define ROW_BUFFER	64
 #define MIN_BUCKETS 1024
+#define MANY_SPANS	256 /* of a key: each batch copies them */
 
 /* A group in the cache; its key and the live aggregates follow, MAXALIGNed. */
 typedef struct CachedGroup
@@ -185,7 +186,8 @@ typedef struct WeirFlowPrivate
 	uint32 *taken;
 	uint64 ntaken;
 	uint64 taken_size;
-	bool unclosed; /* among them are some to close */
+	bool unclosed;	/* among them are some to close */
+	int most_spans; /* of a key, since the last checkpoint */
 
 	char *layout;
 	WeirLate *late_events; /* for the late table */
@@ -1213,6 +1215,7 @@ save_groups(WeirFlow *flow)
 		if (p->spans)
 		{
 			weir_spans_save(p->spans, live, state);
+			p->most_spans = Max(p->most_spans, weir_spans_count(live));
 			weir_timers_set(p->timers, g->hash,
 							weir_spans_due(p->spans, state, put->group.statelen,
 										   in_heap_before(flow)));
@@ -1538,6 +1541,12 @@ spans_closable(WeirFlow *flow, int64 final_before)
 	return p->unclosed;
 }
 
+bool
+weir_flow_piles_up(const WeirFlow *flow)
+{
+	return flow->priv->most_spans > MANY_SPANS;
+}
+
 int64
 weir_flow_open_end(WeirFlow *flow)
 {
@@ -1785,6 +1794,7 @@ checkpoint_is_through(WeirFlow *flow)
 
 	flow->closed_before = p->checkpoint.row.closed_before;
 	p->unclosed = false;
+	p->most_spans = 0;
 	free_errors(p->errors);
 	p->errors = NIL;
 	weir_late_written(p->late_events);

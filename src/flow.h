@@ -80,7 +80,10 @@ extern int64 weir_flow_final_before(WeirFlow *flow);
 /* The smallest end of a window that may have rows and is not in the heap;
  * PG_INT64_MAX: none. */
 extern int64 weir_flow_next_end(WeirFlow *flow);
-/* The same of a window that is not final. */
+/* A key has so many windows, kept together, that those that are final should go
+ * to the heap soon. */
+extern bool weir_flow_piles_up(const WeirFlow *flow);
+/* The smallest end of a window that may have rows and is not final. */
 extern int64 weir_flow_open_end(WeirFlow *flow);
 
 /* Checkpoint this flow (top-level transaction of its own).  False: lost the

@@ -506,6 +506,12 @@ weir_spans_is_empty(const void *live)
 	return l->nspans == 0 && l->rows == 0;
 }
 
+int
+weir_spans_count(const void *live)
+{
+	return ((const LiveSpans *) live)->nspans;
+}
+
 Size
 weir_spans_save_size(WeirSpans *s, void *live, MemoryContext cxt)
 {

@@ -59,6 +59,8 @@ extern bool weir_spans_advance(WeirSpans *s, void *live, MemoryContext cxt,
 							   int64 before, int64 *missed);
 /* Nothing has been counted: there is nothing to save. */
 extern bool weir_spans_is_empty(const void *live);
+/* How many windows the key has. */
+extern int weir_spans_count(const void *live);
 extern Size weir_spans_save_size(WeirSpans *s, void *live, MemoryContext cxt);
 extern void weir_spans_save(WeirSpans *s, void *live, char *dest);
 

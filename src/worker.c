@@ -992,14 +992,15 @@ checkpoint_run(Run *run)
 
 /*
  * Rows of final windows are shown from memory until a checkpoint moves them to
- * the heap; when memory gets scarce, or they are not shown, that must not wait.
+ * the heap; when memory gets scarce, or they are not shown, or a key has too many
+ * of them, that must not wait.
  */
 static bool
 must_close(const Run *run)
 {
 	WeirFlow *flow = run->flow;
 
-	if (flow->options->emit == WEIR_EMIT_LIVE &&
+	if (flow->options->emit == WEIR_EMIT_LIVE && !weir_flow_piles_up(flow) &&
 		weir_state_memory_used() < (Size) weir_state_memory * 1024 / 10 * 6)
 		return false;
 	return weir_flow_next_end(flow) <= weir_flow_final_before(flow);
