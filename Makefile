@@ -10,15 +10,19 @@
 #   make demo                a live stream in your terminal
 #   make test                all suites on a private copy of the server
 #   make test PG=17          the same in a chroot of Debian trixie (18: sid)
+#   make test-release        1,000 kills under load, about an hour; writes
+#                            test/fault/REPORT.md
 #   make bench               the table of doc/reference.md, measured here
 
 ifneq ($(filter demo test test-% bench,$(MAKECMDGOALS)),)
 
-.PHONY: demo test bench
+.PHONY: demo test test-release bench
 demo:
 	@test/tools/demo
 test:
 	@$(if $(PG),test/tools/chroot-test $(PG),test/tools/run-tests)
+test-release:
+	@test/fault/run --release
 test-%:
 	@test/tools/chroot-test $*
 bench:

@@ -1,0 +1,879 @@
+# Random load under random faults: writers whose transactions commit, roll back,
+# prepare, nest and vanish; readers that check what every read must show; and a
+# schedule of kills, stops, cancels, locks, pauses, rebuilds, a full disk and
+# exhausted worker slots.  Now and then, and at the end, everything must be
+# consumed soon, and all of WeirFault::fault_checks() must hold.
+#
+# The seed is printed; WEIR_SEED replays the load and the schedule (not the
+# interleaving).  WEIR_FAULTS (default 120,
+# of which some 100 are kills and cancels) says how many faults.  When
+# WEIR_FAULT_RESULT names a file, a line of figures is added to it.
+use strict;
+use warnings;
+
+use lib 'test/tap', 'test/fault';
+
+use Fcntl qw(:flock SEEK_SET);
+use File::Temp qw(tempdir);
+use List::Util qw(shuffle);
+use POSIX qw(:sys_wait_h _exit strftime);
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep time);
+use WeirFault;
+use WeirTest;
+
+use constant WRITERS => 4;
+use constant READERS => 2;
+use constant CHECK_EVERY => 60;    # faults
+
+my $seed = $ENV{WEIR_SEED} // int(rand(1_000_000_000));
+my $faults = $ENV{WEIR_FAULTS} // 120;
+diag("faults: WEIR_SEED=$seed WEIR_FAULTS=$faults");
+my $started = time;
+
+#-----------------------------------------------------------------------------
+# The schedule comes from the seed alone: decks of cards, shuffled.
+
+my %weight = (
+	worker_kill      => 22,
+	postmaster_kill  => 9,
+	commit_kill      => 14,
+	backend_kill     => 5,
+	server_kill      => 4,    # checkpointer, walwriter, autovacuum, launcher
+	immediate_stop   => 6,
+	fast_stop        => 3,
+	worker_cancel    => 12,
+	worker_terminate => 12,
+	client_cancel    => 5,
+	client_terminate => 5,
+	launcher_terminate => 2,
+	pause            => 4,
+	refresh          => 4,
+	lock             => 4,
+	no_slots         => 2,
+	full_disk        => 2,
+	file_limit       => 2,
+	checkpoint       => 4);
+my @deaths = qw(worker_kill postmaster_kill commit_kill backend_kill server_kill
+  immediate_stop);
+
+srand($seed);
+my @schedule;
+while (@schedule < $faults)
+{
+	push @schedule, map {
+		{
+			kind => $_,
+			wait => 0.1 + rand(0.7),
+			pick => rand(),
+			long => 0.2 + rand(0.8)
+		}
+	} shuffle(map { ($_) x $weight{$_} } sort keys %weight);
+}
+$#schedule = $faults - 1;
+
+# What the run is like as a whole.
+my $interval = ('50ms', '300ms', '2s')[ int(rand(3)) ];
+my $workers  = 1 + int(rand(3));
+note("checkpoints every $interval, $workers workers");
+
+#-----------------------------------------------------------------------------
+# The server, quick to start: a crash on a disk would wait for it.
+
+my $dir  = tempdir(CLEANUP => 1);
+my $node = PostgreSQL::Test::Cluster->new('fault');
+$node->init(extra => [ '--no-locale', '--encoding=UTF8', '--wal-segsize=1' ]);
+$node->append_conf('postgresql.conf', slurp_file('test/pg_weir.conf'));
+$node->append_conf('postgresql.conf', <<"CONF");
+restart_after_crash = on
+weir.checkpoint_interval = '$interval'
+weir.max_workers = $workers
+max_prepared_transactions = 60
+max_wal_size = '64MB'
+min_wal_size = '8MB'
+wal_level = replica
+log_min_messages = warning
+log_min_error_statement = panic
+max_worker_processes = 6
+deadlock_timeout = '200ms'
+max_parallel_workers = 6
+CONF
+$node->start;
+
+# A database on a small disk of its own, if there is one.
+my $space = $ENV{WEIR_FAULT_SPACE};
+if ($space)
+{
+	mkdir("$space/pg") or die "$space/pg: $!";
+	$node->safe_psql('postgres', "CREATE TABLESPACE small LOCATION '$space/pg'");
+}
+$node->safe_psql('postgres',
+	'CREATE DATABASE load' . ($space ? ' TABLESPACE small' : ''));
+$node->safe_psql('load', 'CREATE EXTENSION pg_weir');
+$node->safe_psql('load', fault_schema());
+my $debug = $node->psql('load', 'SHOW weir.debug_points') == 0;
+my $connstr = $node->connstr('load');
+my $views   = fault_views();
+
+sub put_file
+{
+	my ($name, $text, $mode) = @_;
+
+	open(my $f, $mode // '>', "$dir/$name") or die "$name: $!";
+	flock($f, LOCK_EX);
+	print $f $text;
+	close($f);
+}
+
+# Run a script in psql; its lines go to $line->(), its errors to a file.
+# Returns whether it came to its end.
+sub run_script
+{
+	my ($who, $sql, $line) = @_;
+
+	put_file("$who.sql", $sql);
+	my $pid = open(my $out, '-|') // die "fork: $!";
+	if (!$pid)
+	{
+		open(STDIN,  '<',  '/dev/null');
+		open(STDERR, '>>', "$dir/$who.err");
+		exec('psql', '-XqAt', '-v', 'ON_ERROR_STOP=1', '-v',
+			'VERBOSITY=verbose', '-v', 'SHOW_CONTEXT=never', '-d', $connstr,
+			'-f', "$dir/$who.sql")
+		  or _exit(127);
+	}
+	while (my $l = <$out>)
+	{
+		chomp $l;
+		$line->($l) if $line;
+	}
+	return close($out);
+}
+
+# One statement's first line, or undef.
+sub query
+{
+	my ($sql, $who) = @_;
+	my $first;
+	my $ok = run_script($who // "driver$$",
+		"SET statement_timeout = '100s';\n$sql\n",
+		sub { $first //= $_[0] });
+
+	return $ok ? $first // '' : undef;
+}
+
+sub query_patiently
+{
+	my ($sql, $who) = @_;
+
+	for (1 .. 600)
+	{
+		my $out = query($sql, $who);
+		return $out if defined $out;
+		usleep(100_000);
+	}
+	die "server did not come back, or fails: $sql";
+}
+
+# ---- start and stop, without the test's output growing by the log each time
+
+sub start_node
+{
+	for (1 .. 600)
+	{
+		my $rc = system('pg_ctl -w -t 60 -D ' . $node->data_dir . ' -l '
+			  . $node->logfile . ' start >/dev/null 2>&1');
+		if ($rc == 0)
+		{
+			$node->_update_pid(1);
+			return;
+		}
+		usleep(50_000);
+	}
+	BAIL_OUT('server did not start');
+}
+
+sub stop_node
+{
+	my ($mode) = @_;
+	my $rc = system('pg_ctl -w -t 60 -D ' . $node->data_dir
+		  . " -m $mode stop >/dev/null 2>&1");
+
+	$node->{_pid} = undef if $rc == 0;
+	return $rc == 0;
+}
+
+sub children
+{
+	my $postmaster = $node->{_pid};
+
+	return grep { $_ != $postmaster }
+	  map { /^\s*(\d+)/ ? $1 : () } `ps -o pid= --ppid $postmaster`;
+}
+
+#-----------------------------------------------------------------------------
+# Writers.  A script is a session of several transactions; the \echo behind
+# each COMMIT is the acknowledgement.
+
+# How event time goes by: ten times as fast as the clock.
+sub event_now
+{
+	my $t = 1_767_225_600 + (time - $started) * 10;    # 2026-01-01
+
+	return strftime('%Y-%m-%d %H:%M:%S', gmtime($t))
+	  . sprintf('.%03dZ', ($t - int($t)) * 1000);
+}
+
+# Rows by COPY, into the stream and its twin.
+sub copy_rows
+{
+	my ($tx, $first, $n) = @_;
+	my $rows = '';
+
+	for my $i (1 .. $n)
+	{
+		my $t = 1_767_225_600 + (time - $started) * 10 - rand(5);
+		my $ts = strftime('%Y-%m-%d %H:%M:%S', gmtime($t))
+		  . sprintf('.%03dZ', ($t - int($t)) * 1000);
+
+		$rows .= join(',',
+			$tx * 10000 + $first + $i,
+			$tx, int(rand(40)), int(rand(1100)) - 100,
+			rand() < 0.3 ? '' : '"c' . int(rand(20)) . '"', $ts)
+		  . "\n";
+	}
+	return
+	  "COPY ev FROM STDIN (FORMAT csv);\n$rows\\.\n"
+	  . "COPY ev_twin FROM STDIN (FORMAT csv);\n$rows\\.\n";
+}
+
+# The statements of a transaction, with savepoints in savepoints.  $$next is
+# the first free row number, of which a transaction has 10,000.
+sub statements
+{
+	my ($tx, $next, $depth) = @_;
+	my $sql = '';
+
+	for (1 .. 1 + int(rand(3)))
+	{
+		my $r = rand();
+		my $n = rand() < 0.8 ? 1 + int(rand(10)) : 1 + int(rand(200));
+		my $first = $$next;
+		my $t = event_now();
+
+		last if $first > 9000;
+		$$next += 210;
+		if ($r < 0.35)
+		{
+			$sql .= "SELECT put_ev($tx, $first, $n, '$t', $seed);\n";
+		}
+		elsif ($r < 0.50)
+		{
+			$sql .= copy_rows($tx, $first, $n);
+		}
+		elsif ($r < 0.70)
+		{
+			# ids of pairs are doubled
+			$sql .= "SELECT put_pairs($tx, $first, $n, $seed);\n";
+		}
+		elsif ($r < 0.80)
+		{
+			$sql .= "SELECT put_brief($tx, $first, $n, $seed);\n";
+		}
+		elsif ($r < 0.86)
+		{
+			$sql .= "SELECT put_caught($tx, $first, '$t', $seed);\n";
+		}
+		elsif ($depth < 5)
+		{
+			my $name = "s$depth";
+
+			$sql .= "SAVEPOINT $name;\n" . statements($tx, $next, $depth + 1);
+			$sql .= rand() < 0.5
+			  ? "ROLLBACK TO $name;\n"
+			  : "RELEASE $name;\n";
+		}
+	}
+	return $sql;
+}
+
+sub transaction
+{
+	my ($tx) = @_;
+	my $next = 0;
+	my $r    = rand();
+	my $sql  = '';
+
+	$sql .= "SET weir.compression = " . (rand() < 0.5 ? 'lz4' : 'off') . ";\n"
+	  if rand() < 0.2;
+
+	# alone, as clients do that know no transactions: its own acknowledgement
+	if ($r < 0.1)
+	{
+		my $t = event_now();
+
+		return $sql . "WITH t AS (INSERT INTO done VALUES ($tx))"
+		  . " SELECT put_ev($tx, 0, 1, '$t', $seed);\n\\echo ack $tx\n";
+	}
+
+	$sql .= "BEGIN;\n" . statements($tx, \$next, 0);
+	$sql .= "INSERT INTO done VALUES ($tx);\n";
+	if    ($r < 0.20) { $sql .= "ROLLBACK;\n\\echo undone $tx\n" }
+	elsif ($r < 0.28)
+	{
+		$sql .= "PREPARE TRANSACTION 'p$tx';\n"
+		  . "COMMIT PREPARED 'p$tx';\n\\echo ack $tx\n";
+	}
+	elsif ($r < 0.31)
+	{
+		$sql .= "PREPARE TRANSACTION 'p$tx';\n"
+		  . "ROLLBACK PREPARED 'p$tx';\n\\echo undone $tx\n";
+	}
+	elsif ($r < 0.34) { $sql .= "PREPARE TRANSACTION 'p$tx';\n\\echo left $tx\n" }
+	elsif ($r < 0.36)
+	{
+		# the client dies in the middle of a COPY
+		put_file("vanish$tx.csv", "1,$tx,1,1,x,2026-01-01 00:00Z\n" x 500);
+		$sql .= "\\copy ev FROM PROGRAM 'cat $dir/vanish$tx.csv; kill -9 \$PPID' (FORMAT csv)\n";
+	}
+	elsif ($r < 0.37) { $sql .= "\\! kill -9 \$PPID\n" }
+	else              { $sql .= "COMMIT;\n\\echo ack $tx\n" }
+	return $sql;
+}
+
+# A debug point for one of the transactions to come, if the driver wants it.
+sub commit_fault
+{
+	my $name = "$dir/commit_fault";
+
+	return '' unless rename($name, "$name.$$");
+	my $point = slurp_file("$name.$$");
+	unlink("$name.$$");
+	put_file('commit_fault_taken', '');
+	return "SET weir.debug_points = '$point=kill';\n";
+}
+
+sub writer
+{
+	my ($w) = @_;
+	my $script = 0;
+
+	while (!-e "$dir/stop")
+	{
+		if (-e "$dir/hold")
+		{
+			put_file("idle.$w", '');
+			usleep(20_000) while -e "$dir/hold" && !-e "$dir/stop";
+			unlink("$dir/idle.$w");
+			next;
+		}
+
+		# each script has its own numbers
+		srand($seed + $w * 1_000_003 + $script * 17);
+		my $sql = "SET statement_timeout = '60s';\n";
+
+		# what does not wait for the disk may be lost, but whole or not at all
+		my $soft = rand() < 0.2;
+		$sql .= "SET synchronous_commit = off;\n" if $soft;
+		my @all = map { ($w * 1_000_000 + $script) * 10 + $_ } 0 .. int(rand(8));
+		$script++;
+		foreach my $tx (@all)
+		{
+			$sql .= commit_fault() . transaction($tx);
+		}
+		$sql =~ s/^\\echo ack/\\echo soft/mg if $soft;
+		run_script("writer$w", $sql,
+			sub { put_file('answers', "$_[0]\n", '>>') if $_[0] =~ /^\w+ \d/ });
+
+		# somebody must end what was left prepared
+		if (rand() < 0.2)
+		{
+			my $how = rand() < 0.6 ? 'COMMIT' : 'ROLLBACK';
+
+			run_script("writer$w",
+				"SELECT format('$how PREPARED %L', gid) FROM pg_prepared_xacts"
+				  . " WHERE prepared < now() - interval '1 second'"
+				  . " ORDER BY prepared LIMIT 5 \\gexec\n",
+				undef);
+		}
+	}
+	put_file("idle.$w", '');
+}
+
+#-----------------------------------------------------------------------------
+# Readers.  What they see and must not goes to the file "wrong".
+
+sub reader
+{
+	my ($r) = @_;
+	my $floor = 0;        # of what a checkpoint has saved
+	my $watermark = '';
+
+	srand($seed + 7777 * $r);
+	while (!-e "$dir/stop")
+	{
+		my %last;
+		my $sql = "SET statement_timeout = '60s';\n";
+		my $least = -e "$dir/floor" ? slurp_file("$dir/floor") : 0;
+
+		# all in one session, so the server lives from the first to the last
+		for (1 .. 12)
+		{
+			$sql .= "SELECT 'pairs', coalesce(sum(s), 0), coalesce(sum(n), 0) FROM pairs;\n";
+			$sql .= "SELECT 'watermark', extract(epoch FROM weir.watermark('ev')), 0;\n";
+			$sql .= "SELECT 'sets', count(*), 0 FROM (SELECT FROM sets GROUP BY window_start"
+			  . " HAVING sum(n) FILTER (WHERE g = 0) IS DISTINCT FROM sum(n) FILTER (WHERE g = 1)"
+			  . " OR sum(s) FILTER (WHERE g = 0) IS DISTINCT FROM sum(s) FILTER (WHERE g = 1)) x;\n"
+			  if rand() < 0.3;
+			$sql .= "SELECT 'arrays', count(*), 0 FROM arrays WHERE n <> cardinality(ids);\n"
+			  if rand() < 0.3;
+			$sql .= "SELECT 'empty', count(*), 0 FROM per_window WHERE n <= 0 OR lo > hi;\n"
+			  if rand() < 0.3;
+			$sql .= "SELECT 'twice', count(*), 0 FROM (SELECT FROM per_window"
+			  . " GROUP BY window_start, k HAVING count(*) > 1) x;\n"
+			  if rand() < 0.5;
+			$sql .= "SELECT 'one', abs(count(*) - 1), 0 FROM everything;\n";
+			$sql .= "INSERT INTO seen_final SELECT window_start, k, n, s FROM per_window"
+			  . " WHERE weir.is_final('per_window', window_start + interval '10 seconds')"
+			  . " ORDER BY window_start DESC LIMIT 60 ON CONFLICT DO NOTHING;\n"
+			  if rand() < 0.2;
+			$sql .= "SELECT pg_sleep(0.02) WHERE false;\n";
+		}
+		run_script(
+			"reader$r", $sql,
+			sub {
+				my ($what, $x, $y) = split /\|/, $_[0];
+				my $wrong = '';
+
+				put_file("reads.$r", "$what\n", '>>');
+				if ($what eq 'pairs')
+				{
+					$wrong = "sum $x count $y" if $x != 0 || $y % 2;
+					$wrong = "count $y after $last{n}"
+					  if defined $last{n} && $y < $last{n};
+					$wrong = "count $y, and $least were saved" if $y < $least;
+					$last{n} = $y;
+				}
+				elsif ($what eq 'watermark')
+				{
+					$x = '-inf' if $x eq '' || $x eq '-Infinity';
+					$wrong = "$x after $last{w}"
+					  if defined $last{w} && $x + 0 < $last{w} + 0;
+					$last{w} = $x;
+				}
+				elsif (defined $x && $x ne '0') { $wrong = "$x" }
+				put_file('wrong', "reader $r: $what: $wrong\n", '>>') if $wrong;
+			});
+	}
+}
+
+# A child must never get to this process's END blocks: they stop the server.
+sub child
+{
+	my ($code, @args) = @_;
+	my $pid = fork() // die "fork: $!";
+
+	return $pid if $pid;
+	eval { $code->(@args); 1 } or put_file('died', $@, '>>');
+	_exit(0);
+}
+
+#-----------------------------------------------------------------------------
+# Faults.  Each says whether it came to be.
+
+sub worker_pid
+{
+	my ($pick) = @_;
+	my $pids =
+	  query("SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM weir.workers")
+	  // '';
+	my @pids = split / /, $pids;
+
+	return @pids ? $pids[ int($pick * @pids) ] : undef;
+}
+
+sub kill_pid
+{
+	my ($pid) = @_;
+
+	return defined $pid && $pid =~ /^\d+$/ && kill('KILL', $pid) ? 1 : 0;
+}
+
+# Of the views that can be rebuilt.
+sub some_view
+{
+	my ($pick) = @_;
+	my @names = grep { $_ ne 'kept' && $_ ne 'skips' } sort keys %$views;
+
+	return $names[ int($pick * @names) ];
+}
+
+sub client_signal
+{
+	my ($function) = @_;
+
+	return (query("SELECT $function(pid) FROM pg_stat_activity WHERE"
+			  . " backend_type = 'client backend' AND pid <> pg_backend_pid()"
+			  . ' ORDER BY random() LIMIT 1') // '') eq 't';
+}
+
+my %fault = (
+	worker_kill     => sub { kill_pid(worker_pid($_[0]{pick})) },
+	postmaster_kill => sub { weir_kill9($node); start_node(); 1 },
+	commit_kill     => sub {
+		my ($f) = @_;
+
+		# in the midst of a commit, or what else the client may be at
+		if ($debug)
+		{
+			my @points =
+			  qw(stream_pre_commit order_publish log_append stream_write);
+
+			unlink("$dir/commit_fault_taken");
+			put_file('commit_fault', $points[ int($f->{pick} * @points) ]);
+			for (1 .. 200)
+			{
+				last if -e "$dir/commit_fault_taken";
+				usleep(10_000);
+			}
+			unlink("$dir/commit_fault");
+			return -e "$dir/commit_fault_taken";
+		}
+		return kill_pid(query('SELECT committer();'));
+	},
+	backend_kill => sub {
+		kill_pid(query("SELECT pid FROM pg_stat_activity WHERE"
+				  . " backend_type = 'client backend' AND pid <> pg_backend_pid()"
+				  . ' ORDER BY random() LIMIT 1'));
+	},
+	server_kill => sub {
+		kill_pid(query("SELECT pid FROM pg_stat_activity WHERE"
+				  . " backend_type <> 'client backend' ORDER BY random() LIMIT 1"));
+	},
+	immediate_stop => sub {
+		stop_node('immediate') or return 0;
+		start_node();
+		1;
+	},
+	fast_stop => sub {
+		my $before = time;
+		my $done = stop_node('fast');
+
+		put_file('wrong', sprintf("a fast stop took %.1f s\n", time - $before),
+			'>>')
+		  if time - $before > 20;
+		if (!$done) { weir_kill9($node) }
+		start_node();
+		$done;
+	},
+	worker_cancel => sub {
+		my $pid = worker_pid($_[0]{pick}) // return 0;
+		(query("SELECT pg_cancel_backend($pid)") // '') eq 't';
+	},
+	worker_terminate => sub {
+		my $pid = worker_pid($_[0]{pick}) // return 0;
+		(query("SELECT pg_terminate_backend($pid)") // '') eq 't';
+	},
+	client_cancel    => sub { client_signal('pg_cancel_backend') },
+	client_terminate => sub { client_signal('pg_terminate_backend') },
+	launcher_terminate => sub {
+		(query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+				  . " WHERE backend_type = 'pg_weir launcher'") // '') eq 't';
+	},
+	pause => sub {
+		my ($f) = @_;
+		my $view = some_view($f->{pick});
+
+		my $done = defined query("SELECT weir.pause('$view')");
+		usleep($f->{long} * 1e6);
+		query_patiently("SELECT weir.resume('$view')");
+		$done;
+	},
+	refresh => sub {
+		my $view = some_view($_[0]{pick});
+
+		defined query("REFRESH MATERIALIZED VIEW $view");
+	},
+	lock => sub {
+		my ($f) = @_;
+		my $view = $f->{pick} < 0.2 ? 'late_events' : some_view($f->{pick});
+
+		# a materialized view cannot be locked by name
+		my $lock = $view eq 'late_events'
+		  ? "LOCK TABLE $view IN ACCESS EXCLUSIVE MODE"
+		  : "ALTER MATERIALIZED VIEW $view RENAME TO locked";
+		defined query("SET lock_timeout = '5s'; BEGIN; $lock;"
+			  . " SELECT pg_sleep($f->{long}); ROLLBACK;");
+	},
+	# parallel workers take every slot that ended workers give back
+	no_slots => sub {
+		my ($f) = @_;
+		my @hogs = map {
+			my $h = $_;
+
+			child(
+				sub {
+					run_script("hog$h",
+						"SET statement_timeout = '1s'; SET parallel_setup_cost = 0;"
+						  . " SET parallel_tuple_cost = 0;"
+						  . " SET min_parallel_table_scan_size = 0;"
+						  . " SET max_parallel_workers_per_gather = 6;\n"
+						  . "SELECT count(pg_sleep(0.01)) FROM hog;\n" x 10);
+				});
+		} 1 .. 3;
+		for (1 .. 3)
+		{
+			usleep($f->{long} * 3e5);
+			query('SELECT pg_terminate_backend(pid) FROM weir.workers');
+		}
+		waitpid($_, 0) foreach @hogs;
+		1;
+	},
+	# the small disk is full for a while
+	full_disk => sub {
+		my ($f) = @_;
+
+		return 0 unless $space;
+		system("dd if=/dev/zero of=$space/balloon bs=64k >/dev/null 2>&1");
+		usleep($f->{long} * 1.5e6);
+		unlink("$space/balloon") or die "balloon: $!";
+		1;
+	},
+	# no file may grow beyond what it has; views may fail of that
+	file_limit => sub {
+		my ($f) = @_;
+		my $size = query("SELECT greatest(pg_relation_size('ev'), 1048576)")
+		  // return 0;
+		my $limit = sub {
+			my ($soft) = @_;
+			my @pids = ($node->{_pid}, children());
+
+			system("for p in @pids; do prlimit --pid \$p --fsize=$soft:; done"
+				  . " >/dev/null 2>&1");
+		};
+
+		# once more for those that came between
+		$limit->($size);
+		$limit->($size);
+		usleep($f->{long} * 1e6);
+		$limit->('unlimited');
+		$limit->('unlimited');
+		1;
+	},
+	# what a checkpoint that has answered has saved, no crash takes away
+	checkpoint => sub {
+		my $n = query('SELECT sum(n) FROM pairs') // return 0;
+
+		return 0 if $n eq '' || !defined query('SELECT weir.checkpoint()');
+		put_file('floor.new', $n);
+		rename("$dir/floor.new", "$dir/floor");
+		1;
+	});
+
+#-----------------------------------------------------------------------------
+# The invariants.
+
+my %sum = (lost => 0, doubled => 0, wrong => 0, checks => 0, slowest => 0);
+my %failed_views;
+
+sub resume_failed
+{
+	my $failed = query_patiently(
+		"SELECT string_agg(view || ': ' || error, '; ') FROM weir.views"
+		  . " WHERE state = 'failed'");
+
+	return if $failed eq '';
+	note("failed: $failed");
+	$failed_views{$failed}++;
+	query_patiently(
+		"SELECT count(weir.resume(view)) FROM weir.views WHERE state = 'failed'");
+}
+
+sub check_all
+{
+	my ($what) = @_;
+	my $bad = '';
+
+	# writers come to the end of their scripts
+	put_file('hold', '');
+	for my $w (1 .. WRITERS)
+	{
+		my $until = time + 90;
+
+		usleep(20_000) until -e "$dir/idle.$w" || time > $until;
+		$bad .= "writer $w hangs; " unless -e "$dir/idle.$w";
+	}
+	query_patiently('SELECT 1');
+	for my $gid (split / /,
+		query_patiently("SELECT string_agg(gid, ' ') FROM pg_prepared_xacts"))
+	{
+		query_patiently("SELECT 1 FROM pg_prepared_xacts WHERE gid = '$gid';"
+			  . " COMMIT PREPARED '$gid';");
+	}
+	resume_failed();
+
+	my $before = time;
+	my $consumed = query_patiently("SELECT weir.wait_for(NULL, '60 s')");
+	my $took = time - $before;
+	$sum{slowest} = $took if $took > $sum{slowest};
+	$bad .= 'not consumed; ' if $consumed ne 't';
+	query_patiently('SELECT weir.checkpoint()');
+	query_patiently("SELECT weir.wait_for(NULL, '60 s')");
+
+	# what clients were told
+	my (%told, $told_twice);
+	if (-e "$dir/answers")
+	{
+		for my $answer (split /\n/, slurp_file("$dir/answers"))
+		{
+			my ($how, $tx) = split / /, $answer;
+
+			$told{$how}{$tx} = 1;
+		}
+	}
+	put_file('acked.csv', join('', map { "$_\n" } keys %{ $told{ack} // {} }));
+	put_file('undone.csv', join('', map { "$_\n" } keys %{ $told{undone} // {} }));
+
+	my @checks = fault_checks();
+	my $sql = "SET statement_timeout = '300s';\n" . fault_model()
+	  . "CREATE TEMP TABLE acked (tx bigint);\n"
+	  . "CREATE TEMP TABLE undone (tx bigint);\n"
+	  . "\\copy acked FROM '$dir/acked.csv'\n"
+	  . "\\copy undone FROM '$dir/undone.csv'\n";
+	push @checks, [ 'acknowledged transactions lost',
+		'SELECT count(*) FROM acked WHERE tx NOT IN (SELECT tx FROM done)' ],
+	  [ 'transactions rolled back and there',
+		'SELECT count(*) FROM undone WHERE tx IN (SELECT tx FROM done'
+		  . ' UNION SELECT tx FROM ev UNION SELECT tx FROM ord'
+		  . ' UNION SELECT tx FROM brief)' ],
+	  [ 'transactions of which only the events are there',
+		'SELECT count(*) FROM (SELECT tx FROM ev UNION SELECT tx FROM ord'
+		  . ' UNION SELECT tx FROM brief EXCEPT SELECT tx FROM done) x' ];
+	$sql .= "SELECT $_, ($checks[$_][1]);\n" for 0 .. $#checks;
+	my $answers = 0;
+	my $last = time;
+	my $done = run_script(
+		'check', $sql,
+		sub {
+			my ($i, $n) = split /\|/, $_[0];
+			my $name = $checks[$i][0];
+
+			$answers++;
+			note(sprintf('%.1f s for: %s', time - $last, $name))
+			  if time - $last > 5;
+			$last = time;
+			return if $n eq '0';
+			$bad .= "$name: $n; ";
+			$sum{lost}    += $n if $name =~ /lost/;
+			$sum{doubled} += $n if $name =~ /doubled|twice/;
+			$sum{wrong}++;
+		});
+	$bad .= 'the checks did not run: ' . slurp_file("$dir/check.err")
+	  if !$done || $answers != @checks;
+	$sum{checks}++;
+	$sum{events} = query_patiently(
+		'SELECT (SELECT count(*) FROM ev) + (SELECT count(*) FROM ord)'
+		  . ' + (SELECT count(*) FROM brief_twin)');
+	$sum{transactions} = query_patiently('SELECT count(*) FROM done');
+	$sum{late} = query_patiently('SELECT count(*) FROM late_events');
+	is($bad, '', sprintf('%s: all invariants hold, consumed in %.1f s', $what, $took))
+	  or diag("seed $seed: $bad");
+	unlink("$dir/hold");
+	return $bad eq '';
+}
+
+#-----------------------------------------------------------------------------
+# The run.
+
+my @children = ((map { child(\&writer, $_) } 1 .. WRITERS),
+	(map { child(\&reader, $_) } 1 .. READERS));
+my %injected = map { $_ => 0 } keys %weight;
+my $went_well = 1;
+
+usleep(500_000);
+foreach my $i (0 .. $#schedule)
+{
+	my $f = $schedule[$i];
+
+	usleep($f->{wait} * 1e6);
+	note(sprintf('%.1f s: %d %s', time - $started, $i + 1, $f->{kind}));
+	$injected{ $f->{kind} }++ if $fault{ $f->{kind} }->($f);
+	if (($i + 1) % CHECK_EVERY == 0 && $i < $#schedule)
+	{
+		last unless $went_well = check_all('after ' . ($i + 1) . ' faults');
+	}
+}
+$went_well = check_all('at the end') if $went_well;
+if ($went_well)
+{
+	# the same from the disk
+	stop_node('immediate');
+	start_node();
+	check_all('after one more restart');
+}
+put_file('stop', '');
+waitpid($_, 0) foreach @children;
+
+my $kills = 0;
+$kills += $injected{$_} foreach @deaths;
+my $cancels = $injected{worker_cancel} + $injected{worker_terminate}
+  + $injected{client_cancel} + $injected{client_terminate}
+  + $injected{launcher_terminate};
+my $reads = 0;
+for my $r (1 .. READERS)
+{
+	$reads += () = slurp_file("$dir/reads.$r") =~ /\n/g if -e "$dir/reads.$r";
+}
+
+ok(!-e "$dir/died", 'no writer or reader died') or diag(slurp_file("$dir/died"));
+ok(!-e "$dir/wrong", "each of $reads reads was consistent")
+  or diag(join("\n", (split /\n/, slurp_file("$dir/wrong"))[ 0 .. 20 ]));
+
+# What clients met: broken connections, cancels, locks, the full disk.
+my %odd;
+for my $file (glob("$dir/{writer,reader}*.err"))
+{
+	for my $l (split /\n/, slurp_file($file))
+	{
+		next unless $l =~ /(?:ERROR|FATAL|PANIC):\s+(\w{5}):\s(.*)/;
+		my ($state, $text) = ($1, $2);
+
+		next
+		  if $state =~ /^(57P0[1-5]|57014|08...|55P03|40P01|53100|53300|42704)$/
+		  || $text =~ /^prepared transaction .* is busy/;
+		next if $text =~ /File too large|No space left|could not (extend|write)/;
+		$odd{"$state $text"}++;
+	}
+}
+is_deeply([ sort keys %odd ], [], 'no client met an error it should not');
+my @failures = grep { !/could not (extend|write)|File too large|No space/ }
+  keys %failed_views;
+is_deeply(\@failures, [], 'no view failed but for a full disk');
+
+# signals 9 and 3 are ours; a startup process killed leaves a hint about backups
+my $log = slurp_file($node->logfile);
+my @bad = grep {
+	/TRAP:|PANIC:|terminated by signal (?!9\b|3\b)|not closed|leak|corrupt|checksum/
+	  && !/some data is corrupted and you will have to use the last backup/
+} split /\n/, $log;
+is_deeply([ @bad[ 0 .. ($#bad < 10 ? $#bad : 10) ] ],
+	[], 'nothing in the log that must not be');
+
+my $figures = "seed=$seed faults=$faults kills=$kills cancels=$cancels "
+  . "lost=$sum{lost} doubled=$sum{doubled} wrong=$sum{wrong} reads=$reads "
+  . "torn=" . (-e "$dir/wrong" ? scalar(() = slurp_file("$dir/wrong") =~ /\n/g) : 0)
+  . " transactions=" . ($sum{transactions} // 0)
+  . " events=" . ($sum{events} // 0) . " late=" . ($sum{late} // 0)
+  . sprintf(' drain=%.1f seconds=%.0f', $sum{slowest}, time - $started)
+  . join('', map { " fault:$_=$injected{$_}" } sort keys %injected);
+diag($figures);
+if ($ENV{WEIR_FAULT_RESULT})
+{
+	open(my $f, '>>', $ENV{WEIR_FAULT_RESULT}) or die;
+	print $f "$figures\n";
+	close($f);
+}
+$node->stop('immediate');
+done_testing();
