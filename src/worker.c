@@ -1672,14 +1672,16 @@ do_batch(Cohort *c)
 	start_transaction();
 	rel = open_stream(c->stream);
 	report_activity(c);
+	weir_debug_point("batch-start");
+	(void) weir_log_reader_poll(c->reader, rel);
+	/* an ALTER counts for what was committed after it: look once we know what */
+	AcceptInvalidationMessages();
 	if (has_stale_run(c))
 	{
-		/* what has changed since counts for what was committed after it */
 		relation_close(rel, NoLock);
 		commit_transaction();
 		return true;
 	}
-	(void) weir_log_reader_poll(c->reader, rel);
 	any = consume(c, rel, limit);
 	if (!any)
 	{
