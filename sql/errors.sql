@@ -147,6 +147,28 @@ SELECT weir.wait_for('er_repair');
 SELECT * FROM er_repair;
 SELECT sum(v), count(*) FROM er;
 DROP FUNCTION er_check CASCADE;
+-- what a function itself calls transient is tried again, but not for ever
+CREATE FUNCTION er_claim(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+  $$ BEGIN
+    IF $1 = 91 THEN RAISE EXCEPTION 'claim %', $1 USING ERRCODE = 'serialization_failure'; END IF;
+    IF $1 = 92 THEN RAISE EXCEPTION 'claim %', $1 USING ERRCODE = 'connection_failure'; END IF;
+    IF $1 = 93 THEN RAISE EXCEPTION 'claim %', $1 USING ERRCODE = 'io_error'; END IF;
+    RETURN $1; END $$;
+CREATE MATERIALIZED VIEW er_claim_skip USING continuous WITH (on_error = skip) AS SELECT sum(er_claim(v)) AS s, count(*) AS n FROM er;
+CREATE MATERIALIZED VIEW er_claim_stop USING continuous AS SELECT sum(er_claim(v)) AS s, count(*) AS n FROM er;
+SELECT weir.wait_for('er_claim_skip'), weir.wait_for('er_claim_stop');
+INSERT INTO er VALUES (1, 90, 'before', '2026-01-01 00:01:00Z');
+INSERT INTO er SELECT 1, i, 'claim', '2026-01-01 00:01:00Z' FROM generate_series(90, 94) i;
+SELECT weir.wait_for('er_claim_skip');
+\set VERBOSITY terse
+SELECT weir.wait_for('er_claim_stop');
+\set VERBOSITY default
+SELECT s, n FROM er_claim_skip EXCEPT ALL SELECT sum(v), count(*) FROM er WHERE v NOT IN (91, 92, 93);
+SELECT s, n FROM er_claim_stop EXCEPT ALL SELECT sum(v), count(*) FROM er WHERE note IS DISTINCT FROM 'claim';
+SELECT weir.checkpoint();
+SELECT view, state, error FROM weir.views WHERE view::text LIKE 'er_claim%' ORDER BY view::text;
+SELECT view, event->>'v' AS v, sqlstate, message FROM weir.errors WHERE view::text LIKE 'er_claim%' ORDER BY view::text, id;
+DROP FUNCTION er_claim CASCADE;
 -- errors go with their view
 SELECT count(*) FROM weir.errors WHERE message LIKE 'unlucky%';
 DROP TABLE er CASCADE;

@@ -21,7 +21,8 @@
  * through the same transactions AGAIN, one at a time and row by row
  * (member->careful), and then knows which event it is.  With on_error = skip the
  * event is left out from then on (member->skips), AGAIN; with stop the view has
- * FAILED.
+ * FAILED.  What only user code calls transient (weir_batch_is_claim) means LATER
+ * so many times for one event, and then is that event's fault.
  *
  *-------------------------------------------------------------------------
  */
@@ -123,6 +124,21 @@ weir_batch_is_transient(const ErrorData *e)
 	}
 	return e->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		   e->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/* Procedural languages have a text domain of their own, the server has one. */
+bool
+weir_batch_is_claim(const ErrorData *e)
+{
+	switch (ERRCODE_TO_CATEGORY(e->sqlerrcode))
+	{
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_SYSTEM_ERROR:
+			return e->domain != NULL &&
+				   strcmp(e->domain, PG_TEXTDOMAIN("postgres")) != 0;
+	}
+	return false;
 }
 
 static void
@@ -472,6 +488,29 @@ weir_batch_forget_skips(WeirBatchMember *m)
 	m->nskips = 0;
 }
 
+/* Has this claim been made so often that it is not believed any more? */
+static bool
+claimed_too_often(Batch *b, WeirBatchMember *m, Step step, const ErrorData *e)
+{
+	WeirBatchClaim *c = &m->claim;
+	WeirBatchClaim now = {
+		.xid = b->txns[0].xid, .chunk = -1, .sqlstate = e->sqlerrcode};
+
+	if (step == STEP_SLICE)
+	{
+		now.xid = b->txns[b->txn_of[b->slice.at_chunk]].xid;
+		now.chunk = b->number_in_txn[b->slice.at_chunk];
+		now.row = b->slice.at_row;
+	}
+	if (!FullTransactionIdEquals(c->xid, now.xid) || c->chunk != now.chunk ||
+		c->row != now.row || c->sqlstate != now.sqlstate)
+		*c = now;
+	if (++c->tries < WEIR_CLAIM_TRIES)
+		return false;
+	c->tries = 0; /* after a resume it is believed as before */
+	return true;
+}
+
 /* A step has failed: the view leaves the batch. */
 static void
 drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
@@ -480,8 +519,14 @@ drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
 	bool full = flow->too_large && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
 	bool transient = weir_batch_is_transient(e) && !full;
 	char *json = NULL;
-	bool event = step == STEP_SLICE && !transient && !full;
+	bool event;
 
+	/* which event raises it is found out first, as for any other error */
+	if (weir_batch_is_claim(e) &&
+		((step == STEP_SLICE && m->careful == WEIR_NO_NUMBER) ||
+		 claimed_too_often(b, m, step, e)))
+		transient = false;
+	event = step == STEP_SLICE && !transient && !full;
 	b->members = list_delete_ptr(list_copy(b->members), m);
 	m->error = e;
 	if (transient || (full && b->exhausted))
@@ -557,6 +602,7 @@ note_visible(Batch *b, WeirBatchMember *m, TimestampTz now, int64 busy_us)
 	pg_atomic_write_u64(&v->build_done,
 						pg_atomic_read_u64(&v->build_done) + b->nbytes);
 	weir_batch_forget_skips(m);
+	m->claim.tries = 0;
 	if (m->careful != WEIR_NO_NUMBER && m->flow->position >= m->careful)
 		m->careful = WEIR_NO_NUMBER;
 	if (m->max_rows > 0)

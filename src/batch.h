@@ -26,6 +26,21 @@ typedef struct WeirSkippedRow
 	char *message;
 } WeirSkippedRow;
 
+/*
+ * An error that user code has raised itself and called transient, of one event:
+ * how often in succession.
+ */
+typedef struct WeirBatchClaim
+{
+	FullTransactionId xid; /* of the transaction */
+	int chunk;			   /* in the transaction's order; -1: of no event */
+	int row;
+	int sqlstate; /* as in ErrorData */
+	int tries;
+} WeirBatchClaim;
+
+#define WEIR_CLAIM_TRIES 8
+
 typedef enum WeirBatchVerdict
 {
 	WEIR_BATCH_OK,
@@ -43,6 +58,7 @@ typedef struct WeirBatchMember
 	uint64 max_rows;	/* of a batch, as memory is short; 0: the usual */
 	WeirSkippedRow *skips; /* of the transaction at hand */
 	int nskips;
+	WeirBatchClaim claim; /* the latest */
 
 	/* set by a batch */
 	WeirBatchVerdict verdict;
@@ -78,5 +94,13 @@ extern void weir_batch_forget_skips(WeirBatchMember *m);
  * through another time?
  */
 extern bool weir_batch_is_transient(const ErrorData *e);
+
+/*
+ * Is that only what user code says, by a RAISE of its own?  Believed
+ * WEIR_CLAIM_TRIES times.  Never so for want of memory or disk (53), a cancel
+ * (57), a lock: what passes them on in its own words must not make an event
+ * answer for them.
+ */
+extern bool weir_batch_is_claim(const ErrorData *e);
 
 #endif /* WEIR_BATCH_H */

@@ -180,7 +180,8 @@ typedef struct WeirViewShared
 	pg_atomic_uint32 visible_hist[32]; /* log2 us buckets, commit to visible */
 	int worker_pid; /* who writes to this entry; 0: nobody; directory_lock */
 	/* status FAILED: the wish's resumes it failed under, which the position row
-	 * says a moment later, and the message; guard: publish_lock */
+	 * says a moment later, and the message; another status: what hinders the
+	 * view, tried again and again, or empty; guard: publish_lock */
 	int64 failed_resumes;
 	char error[256];
 } WeirViewShared;

@@ -1380,6 +1380,12 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 	}
 	else
 		position = has_pos ? pos.position : 0;
+	if (error[0] == '\0' && building != NULL && building != v)
+	{
+		LWLockAcquire(&building->publish_lock, LW_SHARED);
+		strlcpy(error, building->error, sizeof(error));
+		LWLockRelease(&building->publish_lock);
+	}
 	if (error[0] == '\0' && condition == COND_FAILED)
 	{
 		const char *stored = NULL;

@@ -94,6 +94,7 @@
 #define SWEEP_EVERY USECS_PER_SEC
 #define CLOSE_EVERY (100 * INT64CONST(1000))
 #define OPEN_TRIES	3 /* if memory is short */
+#define SHOW_TRIES	5 /* of what is tried for ever, until it is shown */
 #define LAST_TRIES	20
 #define FIRST_RETRY (10 * INT64CONST(1000))
 #define LAST_RETRY	(5 * USECS_PER_SEC)
@@ -109,6 +110,15 @@ typedef struct Cohort
 	int tries;
 	TimestampTz next_try;
 } Cohort;
+
+/* What is tried again, and its entry shows with what error. */
+typedef enum Hindrance
+{
+	BY_OPENING = 1,
+	BY_PLANNING = 2,
+	BY_BATCH = 4,
+	BY_SAVING = 8
+} Hindrance;
 
 typedef struct Run
 {
@@ -129,7 +139,9 @@ typedef struct Run
 
 	int tries; /* to open, lock, checkpoint */
 	TimestampTz next_try;
-	int plan_tries; /* to plan again */
+	int batch_tries; /* of batches, in succession */
+	int hindered;	 /* Hindrance bits: its entry shows why */
+	int plan_tries;	 /* to plan again */
 	TimestampTz next_plan;
 	TimestampTz next_checkpoint;
 	TimestampTz last_checkpoint;
@@ -308,8 +320,10 @@ retry_time(int *tries)
 static int
 retry_level(int tries)
 {
-	return tries == 5 || (tries > 5 && (tries & (tries - 1)) == 0) ? LOG
-																   : DEBUG1;
+	return tries == SHOW_TRIES ||
+				   (tries > SHOW_TRIES && (tries & (tries - 1)) == 0)
+			   ? LOG
+			   : DEBUG1;
 }
 
 /* In a PG_CATCH block outside of subtransactions: back to no transaction. */
@@ -522,14 +536,51 @@ view_is_gone(Run *run)
 }
 
 /*
- * What an error outside of batches means for a view: true, try again later;
- * false, it has failed.
+ * A view goes on, but its latest try has failed, for no fault of the events.
+ * Its status stays and its entry shows why, if that lasts: most is over at the
+ * next try.  A view that has no entry yet shows nothing.
+ */
+static void
+show_hindrance(Run *run, Hindrance by, const ErrorData *e, int tries)
+{
+	WeirViewShared *v = weir_shmem_view_generation(run->view, run->generation);
+	bool open = run->flow != NULL;
+
+	if (tries < SHOW_TRIES || run->failed || v == NULL ||
+		(!open && weir_shmem_view_claim(v, run->view, run->generation) != 0))
+		return;
+	weir_shmem_view_set_status(v, pg_atomic_read_u32(&v->status), e->message);
+	run->hindered |= by;
+	if (!open)
+		weir_shmem_view_unclaim(v);
+}
+
+/* This has succeeded now. */
+static void
+hide_hindrance(Run *run, Hindrance by)
+{
+	bool shown = run->hindered != 0;
+
+	run->hindered &= ~by;
+	if (shown && run->hindered == 0 && run->flow != NULL && !run->failed)
+		weir_shmem_view_set_status(
+			run->flow->v, pg_atomic_read_u32(&run->flow->v->status), NULL);
+}
+
+/*
+ * What an error outside of batches means for a view at its tries-th try: true,
+ * try again later; false, it has failed.
  */
 static bool
-survives(Run *run, const ErrorData *e)
+survives(Run *run, Hindrance by, const ErrorData *e, int tries)
 {
-	if (weir_batch_is_transient(e) || view_is_gone(run))
+	if ((weir_batch_is_transient(e) &&
+		 !(weir_batch_is_claim(e) && tries >= WEIR_CLAIM_TRIES)) ||
+		view_is_gone(run))
+	{
+		show_hindrance(run, by, e, tries);
 		return true;
+	}
 	fail_run(run, e);
 	return false;
 }
@@ -705,7 +756,9 @@ set_status(Run *run)
 		status = WEIR_VIEW_RUNNING;
 	else
 		status = WEIR_VIEW_BUILDING;
-	if (pg_atomic_read_u32(&run->flow->v->status) != (uint32) status)
+	/* its predecessor may have left an error */
+	if (pg_atomic_read_u32(&run->flow->v->status) != (uint32) status ||
+		(run->flow->v->error[0] != '\0' && !run->hindered))
 		weir_shmem_view_set_status(run->flow->v, status, NULL);
 }
 
@@ -809,10 +862,12 @@ open_run(Run *run)
 		/* a state that does not fit would take all memory at each try */
 		if (e->sqlerrcode == ERRCODE_OUT_OF_MEMORY && run->tries >= OPEN_TRIES)
 			fail_run(run, e);
-		else if (survives(run, e))
+		else if (survives(run, BY_OPENING, e, run->tries))
 		{
-			ereport(DEBUG1, (errmsg_internal("view %u not opened: %s",
-											 run->view, e->message)));
+			ereport(retry_level(run->tries),
+					(errcode(e->sqlerrcode),
+					 errmsg_internal("view %u not opened: %s", run->view,
+									 e->message)));
 			run->next_try = retry_time(&run->tries);
 		}
 		FreeErrorData(e);
@@ -822,6 +877,8 @@ open_run(Run *run)
 	if (run->flow == NULL)
 		return;
 	run->tries = 0;
+	run->batch_tries = 0;
+	run->hindered = 0;
 	run->next_try = 0;
 	run->caught_up = false;
 	run->next_expire = weir_now();
@@ -938,7 +995,7 @@ save_run(Run *run)
 			ErrorData *e = take_error();
 
 			ok = false;
-			if (survives(run, e))
+			if (survives(run, BY_SAVING, e, run->tries))
 			{
 				ereport(retry_level(run->tries),
 						(errcode(e->sqlerrcode),
@@ -956,6 +1013,7 @@ save_run(Run *run)
 		run->log_bytes = 0;
 		run->tries = 0;
 		run->next_try = 0;
+		hide_hindrance(run, BY_SAVING);
 	}
 	schedule_checkpoint(run);
 	return true;
@@ -1128,7 +1186,7 @@ swap_flow(Run *run)
 	{
 		ErrorData *e = take_error();
 
-		if (survives(run, e))
+		if (survives(run, BY_SAVING, e, run->tries))
 			run->next_try = retry_time(&run->tries);
 		FreeErrorData(e);
 	}
@@ -1149,6 +1207,7 @@ swap_run(Run *run)
 	if (!checkpoint_run(run) || !swap_flow(run))
 		return;
 	run->tries = 0;
+	hide_hindrance(run, BY_SAVING);
 	run->answering = true;
 	if (old)
 	{
@@ -1594,16 +1653,18 @@ follow_verdicts(Cohort *c, const WeirBatchResult *result)
 		{
 			case WEIR_BATCH_OK:
 				run->log_bytes += result->nbytes;
-				run->tries = 0;
+				run->batch_tries = 0;
 				break;
 			case WEIR_BATCH_LATER:
-				ereport(retry_level(run->tries),
+				ereport(retry_level(run->batch_tries),
 						(errcode(e->sqlerrcode),
 						 errmsg_internal("batch of view %u failed: %s",
 										 run->view, e->message)));
-				put_out(run, retry_time(&run->tries));
+				show_hindrance(run, BY_BATCH, e, run->batch_tries);
+				put_out(run, retry_time(&run->batch_tries));
 				break;
 			case WEIR_BATCH_AGAIN:
+				run->batch_tries = 0; /* it does not meet the same again */
 				put_out(run, 0);
 				break;
 			case WEIR_BATCH_FULL:
@@ -1732,9 +1793,15 @@ run_batch(Cohort *c)
 		any = do_batch(c);
 		c->tries = 0;
 		c->next_try = 0;
+		foreach(lc, c->runs)
+			hide_hindrance(lfirst(lc), BY_BATCH);
 	}
 	PG_CATCH();
 	{
+		ErrorData *e;
+
+		MemoryContextSwitchTo(worker_cxt);
+		e = CopyErrorData();
 		if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE && c->tries < 5)
 		{
 			FlushErrorState();
@@ -1743,6 +1810,9 @@ run_batch(Cohort *c)
 		}
 		else
 			abort_and_report();
+		foreach(lc, c->runs)
+			show_hindrance(lfirst(lc), BY_BATCH, e, c->tries);
+		FreeErrorData(e);
 		reset_cohort(c);
 		any = false;
 	}
@@ -2150,12 +2220,13 @@ replan(Run *run)
 		commit_transaction();
 		run->plan_tries = 0;
 		run->next_plan = 0;
+		hide_hindrance(run, BY_PLANNING);
 	}
 	PG_CATCH();
 	{
 		ErrorData *e = take_error();
 
-		if (survives(run, e))
+		if (survives(run, BY_PLANNING, e, run->plan_tries))
 		{
 			run->next_plan = retry_time(&run->plan_tries);
 			if (run->cohort != NULL && list_length(run->cohort->runs) == 1)

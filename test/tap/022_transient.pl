@@ -1,0 +1,85 @@
+# Errors that say nothing about the events: tried again for as long as they
+# last, no event's fault, and seen meanwhile.
+
+use strict;
+use warnings;
+
+use lib 'test/tap';
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WeirTest;
+
+my $node = weir_node('transient');
+
+sub error_of
+{
+	my ($view) = @_;
+
+	return $node->safe_psql('postgres',
+		"SELECT state, error FROM weir.views WHERE view = '$view'::regclass");
+}
+
+# As a full disk while the function runs; the function's own words, so that the
+# server need not be starved.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE s (v int, ts timestamptz) USING stream WITH (event_time = ts, watermark_delay = '0');
+	CREATE FUNCTION full_at(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF $1 = 13 THEN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END IF;
+		RETURN $1;
+	END $$;
+	CREATE MATERIALIZED VIEW fine USING continuous AS SELECT sum(v) AS s, count(*) AS n FROM s;
+	CREATE MATERIALIZED VIEW held USING continuous WITH (on_error = skip) AS
+		SELECT sum(full_at(v)) AS s, count(*) AS n FROM s;});
+weir_wait($node);
+my $from = -s $node->logfile;
+$node->safe_psql('postgres',
+	q{INSERT INTO s SELECT i, '2026-01-01 00:00:00Z' FROM generate_series(1, 20) i});
+is($node->safe_psql('postgres', q{SELECT weir.wait_for('fine')}), 't', 'the other view goes on');
+ok($node->poll_query_until('postgres', q{
+	SELECT error = 'no space left' AND state = 'running' FROM weir.views WHERE view = 'held'::regclass}),
+	'the error that holds a view up is shown');
+# at the 6th try and the 9th
+my $log = $node->logfile;
+ok($node->poll_query_until('postgres', qq{
+	SELECT regexp_count(pg_read_file('$log', $from, 1000000), 'batch of view [^\\n]* no space left') >= 2}),
+	'the log tells of it, more than once');
+is(error_of('fine'), 'running|', 'only that view shows it');
+is(error_of('held'), 'running|no space left', 'the view has not failed');
+$node->safe_psql(
+	'postgres', q{
+	CREATE OR REPLACE FUNCTION full_at(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'});
+weir_wait($node, 'it goes on when the cause is gone');
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+is(error_of('held'), 'running|', 'nothing is shown any more');
+weir_same($node, 'held', 'SELECT sum(v), count(*) FROM s', 'every event counts');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM weir.errors'), '0', 'none was at fault');
+
+# A checkpoint that has to wait, while batches go on.
+$node->safe_psql(
+	'postgres', q{
+	CREATE MATERIALIZED VIEW w USING continuous WITH (emit = final) AS
+		SELECT window_start, count(*) AS n FROM s, tumble(ts, '1 minute') GROUP BY window_start;});
+weir_wait($node);
+my $session = $node->background_psql('postgres');
+$session->query_safe('BEGIN; CREATE INDEX ON w (n)');
+$node->safe_psql('postgres', q{INSERT INTO s VALUES (1, '2026-01-01 00:02:00Z')});
+ok($node->poll_query_until('postgres', q{
+	SELECT error ~ 'lock' AND state = 'running' FROM weir.views WHERE view = 'w'::regclass}),
+	'a checkpoint that is held up is shown');
+$node->safe_psql('postgres', q{INSERT INTO s VALUES (2, '2026-01-01 00:02:00Z')});
+is($node->safe_psql('postgres', q{SELECT weir.wait_for('w')}), 't', 'batches go on');
+like(error_of('w'), qr/^running\|.*lock/, 'and it is still shown');
+$session->query_safe('COMMIT');
+$session->quit;
+ok($node->poll_query_until('postgres', q{
+	SELECT error IS NULL AND state = 'running' FROM weir.views WHERE view = 'w'::regclass}),
+	'not any more when it has succeeded');
+weir_same($node, 'w', q{SELECT window_start, count(*) FROM s, tumble(ts, '1 minute')
+	WHERE window_end <= weir.watermark('s') GROUP BY window_start}, 'the window has closed');
+
+weir_log_is_clean($node);
+$node->stop;
+done_testing();
