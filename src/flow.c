@@ -1283,6 +1283,8 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 	if (p->errors != NIL || weir_late_pending(p->late_events))
 		v->owes_rows = true;
 	weir_state_publish(flow->state, puts, n, position, watermark);
+	if (position > pg_atomic_read_u64(&v->reached))
+		pg_atomic_write_u64(&v->reached, position);
 	flow->position = position;
 	flow->watermark = watermark;
 	flow->batch_events = 0;

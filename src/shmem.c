@@ -303,6 +303,7 @@ static void
 reset_view(WeirViewShared *v)
 {
 	pg_atomic_init_u64(&v->position, 0);
+	pg_atomic_init_u64(&v->reached, 0);
 	pg_atomic_init_u64(&v->allowed_lateness, 0);
 	v->watermark = WEIR_NO_TIME;
 	pg_atomic_init_u32(&v->status, WEIR_VIEW_STARTING);

@@ -139,6 +139,8 @@ typedef struct WeirViewShared
 	 * publish_lock shared, or alone through the atomics */
 	pg_atomic_uint64 allowed_lateness; /* us; in force */
 	pg_atomic_uint64 position;
+	pg_atomic_uint64 reached;	   /* the highest position there has been; above
+							   * position where a successor had to go back */
 	TimestampTz watermark;		   /* W at position */
 	pg_atomic_uint32 status;	   /* WeirViewStatus */
 	ConditionVariable progress_cv; /* broadcast after each publish and status

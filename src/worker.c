@@ -963,6 +963,31 @@ find_run(Oid view, int64 generation)
 
 /* ---------- checkpoints ---------- */
 
+/* What a view of the stream must have reached to have all that is committed. */
+static WeirNumber
+committed_number(Oid stream)
+{
+	WeirStreamShared *s = weir_shmem_stream(stream, false);
+	WeirNumber result;
+
+	LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
+	result = weir_order_last(s, stream);
+	LWLockRelease(&weir_shared->order_lock);
+	return result;
+}
+
+/*
+ * Has the view been further on than it is?  Its last worker has died with what
+ * belonged to that position.  (A position that was moved beyond all that is
+ * committed need not come again.)
+ */
+static bool
+has_gone_back(const Run *run)
+{
+	return run->flow->position < Min(pg_atomic_read_u64(&run->flow->v->reached),
+									 committed_number(run->stream));
+}
+
 /*
  * Returns false if the run is not what it was: failed or closed.  Who asked for
  * the checkpoint is told by announce_checkpoint.
@@ -1025,13 +1050,24 @@ wanted_checkpoint(const Run *run)
 	return pg_atomic_read_u32(&run->flow->v->want_checkpoint);
 }
 
+/*
+ * Is a checkpoint asked for, and will one now do?  Who asks means what has been
+ * visible, also if the worker that showed it is dead.
+ */
+static bool
+answers_request(const Run *run, uint32 wanted)
+{
+	return wanted != pg_atomic_read_u32(&run->flow->v->done_checkpoint) &&
+		   !has_gone_back(run);
+}
+
 /* All that was asked for when wanted was read is done. */
 static void
 announce_checkpoint(Run *run, uint32 wanted)
 {
 	WeirViewShared *v = run->flow->v;
 
-	if (pg_atomic_read_u32(&v->done_checkpoint) == wanted)
+	if (!answers_request(run, wanted))
 		return;
 	pg_atomic_write_u32(&v->done_checkpoint, wanted);
 	ConditionVariableBroadcast(&v->progress_cv);
@@ -1067,12 +1103,9 @@ must_close(const Run *run)
 static bool
 checkpoint_is_due(Run *run, TimestampTz now)
 {
-	WeirViewShared *v = run->flow->v;
-
 	if (now < run->next_try)
 		return false;
-	if (pg_atomic_read_u32(&v->want_checkpoint) !=
-		pg_atomic_read_u32(&v->done_checkpoint))
+	if (answers_request(run, wanted_checkpoint(run)))
 		return true;
 	if (run->log_bytes >= CHECKPOINT_LOG ||
 		weir_flow_wants_checkpoint(run->flow))
@@ -1575,19 +1608,6 @@ move_position(Cohort *c, WeirPosition reached)
 	foreach(lc, c->runs)
 		weir_flow_publish(((Run *) lfirst(lc))->flow, reached, c->watermark);
 	c->position = reached;
-}
-
-/* What a view of the stream must have reached to have all that is committed. */
-static WeirNumber
-committed_number(Oid stream)
-{
-	WeirStreamShared *s = weir_shmem_stream(stream, false);
-	WeirNumber result;
-
-	LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
-	result = weir_order_last(s, stream);
-	LWLockRelease(&weir_shared->order_lock);
-	return result;
 }
 
 static void
@@ -2308,7 +2328,7 @@ run_checkpoints(TimestampTz now)
 			continue;
 		if (!save_run(run))
 			continue;
-		if (run->asked != pg_atomic_read_u32(&run->flow->v->done_checkpoint))
+		if (answers_request(run, run->asked))
 		{
 			asked = lappend(asked, run);
 			asked_streams = list_append_unique_oid(asked_streams, run->stream);
