@@ -17,8 +17,11 @@
  * a worker enters before it connects to its database, and from where it goes
  * when its transactions are over.  So a new launcher takes over the workers of
  * its predecessor without knowing them.  What it remembers (Job) is for
- * back-off: a worker that ends within SHORT_LIFE is started again after 0.1 s,
- * 0.2 s .. MAX_DELAY.
+ * back-off: a worker that dies within SHORT_LIFE is started again after 0.1 s,
+ * 0.2 s .. MAX_DELAY.  One that ends because it was asked to (ended_well) is
+ * started again at once.  One that has crashed the server CRASHES times in
+ * succession, before it had got through what it has to do after its start, is
+ * started after 1 s, 2 s .. MAX_DELAY: crash.c keeps that count.
  *
  * A bar is a count in databases[].  A worker that finds one after it has
  * entered workers[] ends at once, so when nobody is left in workers[] nobody
@@ -50,6 +53,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "crash.h"
 #include "debug.h"
 #include "launcher.h"
 #include "shmem.h"
@@ -58,6 +62,7 @@
 #define SHORT_LIFE (5 * USECS_PER_SEC)
 #define MIN_DELAY  (100 * INT64CONST(1000))
 #define MAX_DELAY  (60 * USECS_PER_SEC)
+#define CRASHES	   3
 #define SCAN_EVERY \
 	(60 * INT64CONST(1000)) /* ms: databases we were not told of */
 
@@ -130,11 +135,13 @@ list_databases(void)
 	return result;
 }
 
-/* What is left in shared memory of a database that was dropped. */
+/* What is left in shared memory, and of traces, of a database that was dropped. */
 static void
 forget_database(Oid db)
 {
 	weir_shmem_stream_free(db, InvalidOid);
+	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+		weir_crash_forget(db, i);
 	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
 	{
 		WeirViewShared *v = &weir_shared->views[i];
@@ -200,8 +207,29 @@ update_databases(void)
 	list_free(databases);
 }
 
+/* A worker that has crashed the server again and again has to wait. */
+static int64
+crash_delay(Oid db, int index)
+{
+	int count = weir_crash_count(db, index);
+	int64 delay;
+
+	if (count < CRASHES)
+		return 0;
+	delay = Min(USECS_PER_SEC << Min(count - CRASHES, 10), MAX_DELAY);
+	ereport(LOG,
+			(errmsg("a pg_weir worker has crashed the server %d times in "
+					"succession",
+					count),
+			 errdetail("Worker %d of database %u is started in %d seconds.",
+					   index, db, (int) (delay / USECS_PER_SEC)),
+			 errhint("Drop the view whose function is the cause, or repair the "
+					 "function.")));
+	return delay;
+}
+
 static Job *
-find_job(Oid db, int index)
+find_job(Oid db, int index, TimestampTz now)
 {
 	MemoryContext old;
 	ListCell *lc;
@@ -217,9 +245,27 @@ find_job(Oid db, int index)
 	job = palloc0(sizeof(Job));
 	job->db = db;
 	job->index = index;
+	job->not_before = now + crash_delay(db, index);
 	jobs = lappend(jobs, job);
 	MemoryContextSwitchTo(old);
 	return job;
+}
+
+/* Has the worker that was last there ended because it was asked to? */
+static bool
+has_ended_well(const Job *job)
+{
+	WeirDatabaseShared *d = weir_shmem_database(job->db, false);
+	bool result = false;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	if (d != NULL && d->db == job->db && job->index < WEIR_MAX_WORKERS)
+	{
+		result = d->ended_well[job->index];
+		d->ended_well[job->index] = false;
+	}
+	LWLockRelease(&weir_shared->directory_lock);
+	return result;
 }
 
 /* See which of our workers have ended; forget jobs of databases that are gone. */
@@ -238,7 +284,9 @@ check_jobs(TimestampTz now)
 		{
 			pfree(job->handle);
 			job->handle = NULL;
-			if (now - job->started >= SHORT_LIFE)
+			if (has_ended_well(job))
+				job->delay = now - job->started < MIN_DELAY ? MIN_DELAY : 0;
+			else if (now - job->started >= SHORT_LIFE)
 				job->delay = 0;
 			else if (job->delay == 0)
 				job->delay = MIN_DELAY;
@@ -275,11 +323,14 @@ start_job(Job *job, TimestampTz now)
 			 "pg_weir worker %d of database %u", job->index, job->db);
 	strlcpy(worker.bgw_type, "pg_weir worker", sizeof(worker.bgw_type));
 
+	weir_crash_begin(job->db, job->index,
+					 weir_crash_count(job->db, job->index));
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (RegisterDynamicBackgroundWorker(&worker, &job->handle))
 		job->started = now;
 	else
 	{
+		weir_crash_forget(job->db, job->index);
 		job->handle = NULL;
 		job->not_before = now + 10 * USECS_PER_SEC;
 		ereport(LOG,
@@ -356,7 +407,7 @@ start_workers(TimestampTz now)
 
 			if (runs[j])
 				continue;
-			job = find_job(d.db, j);
+			job = find_job(d.db, j, now);
 			if (job->handle != NULL)
 				continue; /* on its way */
 			job->looks = d.want_workers == 0;

@@ -446,6 +446,7 @@ weir_shmem_database(Oid db, bool make)
 		unused->wants_look = true;
 		unused->looks_wanted++;
 		unused->want_workers = 0;
+		MemSet(unused->ended_well, 0, sizeof(unused->ended_well));
 		pg_atomic_write_u32(&unused->wishes, 0);
 		result = unused;
 	}

@@ -205,19 +205,22 @@ typedef struct WeirWorkerShared
 /* A database known to the launcher; guard: directory_lock */
 typedef struct WeirDatabaseShared
 {
-	Oid db;					 /* InvalidOid: free */
-	int bars;				 /* > 0: DROP DATABASE etc. under way, start
+	Oid db;				 /* InvalidOid: free */
+	int bars;			 /* > 0: DROP DATABASE etc. under way, start
 								 * nothing */
-	bool closed;			 /* dropped, or takes no connections: start
+	bool closed;		 /* dropped, or takes no connections: start
 								 * nothing, and forget it when its workers
 								 * are gone */
-	bool wants_look;		 /* CREATE EXTENSION or a new database: look
+	bool wants_look;	 /* CREATE EXTENSION or a new database: look
 								 * again whether it has the extension */
-	uint32 looks_wanted;	 /* how often wants_look was set: who looked
+	uint32 looks_wanted; /* how often wants_look was set: who looked
 								 * clears it only if nobody has set it
 								 * since he began */
-	int want_workers;		 /* processes that have work; 0: the extension
+	int want_workers;	 /* processes that have work; 0: the extension
 								 * was not there when looked for */
+	/* by index: the last worker ended because it was asked to; the launcher
+	 * clears it */
+	bool ended_well[WEIR_MAX_WORKERS];
 	pg_atomic_uint32 wishes; /* incremented when a statement that changed
 								 * a wish has committed; workers compare */
 } WeirDatabaseShared;

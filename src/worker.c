@@ -77,6 +77,7 @@
 #include "batch.h"
 #include "catalog.h"
 #include "compat.h"
+#include "crash.h"
 #include "debug.h"
 #include "flow.h"
 #include "guc.h"
@@ -96,6 +97,7 @@
 #define OPEN_TRIES	3 /* if memory is short */
 #define SHOW_TRIES	5 /* of what is tried for ever, until it is shown */
 #define LAST_TRIES	20
+#define TRACE_FOR	(60 * USECS_PER_SEC)
 #define FIRST_RETRY (10 * INT64CONST(1000))
 #define LAST_RETRY	(5 * USECS_PER_SEC)
 
@@ -147,6 +149,7 @@ typedef struct Run
 	TimestampTz last_checkpoint;
 	TimestampTz next_expire;
 	TimestampTz next_sweep;
+	bool saved;		  /* there has been a checkpoint since it had caught up */
 	uint64 log_bytes; /* consumed since the last checkpoint */
 	uint32 asked;	  /* run_checkpoints: the requests it serves */
 
@@ -180,6 +183,7 @@ static bool must_sync = true;
 static bool extension_gone = false;
 static TimestampTz next_tick = 0;
 static TimestampTz next_retention = 0;
+static TimestampTz trace_until; /* 0: it has been removed */
 
 /* Views that failed in a batch, until its transaction is over. */
 typedef struct Failure
@@ -217,8 +221,11 @@ handle_sigterm(SIGNAL_ARGS)
 static void
 leave(int code, Datum arg)
 {
+	weir_crash_end();
 	weir_order_wait(my_slot, false);
 	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	if (database != NULL && database->db == me->db)
+		database->ended_well[my_index] = code == 0;
 	me->in_use = false;
 	me->latch = NULL;
 	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
@@ -881,6 +888,7 @@ open_run(Run *run)
 	run->hindered = 0;
 	run->next_try = 0;
 	run->caught_up = false;
+	run->saved = false;
 	run->next_expire = weir_now();
 	schedule_checkpoint(run);
 	row = weir_flow_row(run->flow);
@@ -1040,6 +1048,7 @@ save_run(Run *run)
 		run->next_try = 0;
 		hide_hindrance(run, BY_SAVING);
 	}
+	run->saved = run->caught_up || run->paused;
 	schedule_checkpoint(run);
 	return true;
 }
@@ -1114,6 +1123,7 @@ checkpoint_is_due(Run *run, TimestampTz now)
 	{
 		if (weir_flow_dirty(run->flow))
 			return true;
+		run->saved = run->caught_up || run->paused;
 		schedule_checkpoint(run);
 	}
 	return now >= run->last_checkpoint + CLOSE_EVERY && must_close(run);
@@ -2435,6 +2445,41 @@ horizon_has_moved(void)
 	return false;
 }
 
+/*
+ * Has this process done, once, what it will have to do again if it crashes:
+ * replayed the log, and written a checkpoint?  If that takes long, a crash then
+ * would not be one of many.
+ */
+static bool
+has_got_through(TimestampTz now)
+{
+	ListCell *lc;
+
+	if (now >= trace_until)
+		return true;
+	if (must_sync)
+		return false;
+	foreach(lc, runs)
+	{
+		Run *run = lfirst(lc);
+
+		if (!run->failed && !run->saved &&
+			(run->flow == NULL || weir_flow_dirty(run->flow) ||
+			 !(run->caught_up || run->paused)))
+			return false;
+	}
+	return true;
+}
+
+static void
+remove_trace(void)
+{
+	if (trace_until == 0 || !has_got_through(weir_now()))
+		return;
+	weir_crash_end();
+	trace_until = 0;
+}
+
 static void
 iterate(void)
 {
@@ -2458,6 +2503,7 @@ iterate(void)
 	{
 		run_checkpoints(weir_now());
 		close_all_by_clock(weir_now());
+		remove_trace();
 		if (weir_now() >= next_tick)
 		{
 			tick(weir_now());
@@ -2477,6 +2523,7 @@ iterate(void)
 	}
 	run_checkpoints(weir_now());
 	close_all_by_clock(weir_now());
+	remove_trace();
 	release_advisory_locks();
 	pg_atomic_fetch_add_u64(&me->busy_us, weir_now() - start);
 }
@@ -2572,9 +2619,14 @@ weir_worker_main(Datum arg)
 	memcpy(&db, MyBgworkerEntry->bgw_extra, sizeof(db));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, handle_sigterm);
+	weir_crash_watch(db, my_index);
+	trace_until = weir_now() + TRACE_FOR;
 	BackgroundWorkerUnblockSignals();
 	if (!enter(db))
+	{
+		weir_crash_end();
 		proc_exit(0);
+	}
 	BackgroundWorkerInitializeConnectionByOid(db, InvalidOid, 0);
 	set_settings();
 	weir_stream_in_worker = true;
