@@ -57,7 +57,10 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "access/xlogrecord.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_control.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
@@ -98,9 +101,17 @@ typedef struct WeirPieceLink
 
 static bool order_entered = false;
 static WeirNumber order_number;
+static XLogRecPtr order_lsn; /* WAL insert position when it was given */
 static TimestampTz order_arrival;
 
-/* Caller holds order_lock exclusively. */
+/*
+ * The start of all numbers of this life.  The log has none at or above it: each
+ * is below the end of its commit record (weir_order_cover), which is in the WAL
+ * that we have replayed.  Nor is a position: that is below some horizon, and
+ * what is below a horizon was given to those whose commit or abort record had
+ * been written, a record each, or is the start of an earlier life.  Caller holds
+ * order_lock exclusively.
+ */
 static void
 seed_numbers(void)
 {
@@ -116,7 +127,6 @@ weir_order_enter(TimestampTz *arrival)
 {
 	WeirCommitSlot *slots;
 	int nslots;
-	XLogRecPtr lsn;
 
 	if (!order_entered)
 	{
@@ -126,8 +136,9 @@ weir_order_enter(TimestampTz *arrival)
 
 		LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
 		seed_numbers();
-		lsn = GetXLogInsertRecPtr();
-		order_number = Max(weir_shared->last_number + 1, (WeirNumber) lsn);
+		order_lsn = GetXLogInsertRecPtr();
+		order_number =
+			Max(weir_shared->last_number + 1, (WeirNumber) order_lsn);
 		weir_shared->last_number = order_number;
 		order_arrival = Max(weir_shared->last_arrival, weir_now());
 		weir_shared->last_arrival = order_arrival;
@@ -139,6 +150,26 @@ weir_order_enter(TimestampTz *arrival)
 	}
 	*arrival = order_arrival;
 	return order_number;
+}
+
+/*
+ * The numbers of many who commit at the same time are ahead of WAL: one of them
+ * could be durable in the log, and the next start begin below it.  A commit
+ * record alone moves WAL by a record's header; what lacks is filled up.
+ */
+void
+weir_order_cover(void)
+{
+	XLogRecPtr lsn = order_lsn;
+
+	if (!order_entered || order_number < lsn + SizeOfXLogRecord)
+		return;
+	lsn = GetXLogInsertRecPtr();
+	if (order_number < lsn + SizeOfXLogRecord)
+		return;
+	XLogBeginInsert();
+	XLogRegisterData(palloc0(order_number - lsn), order_number - lsn);
+	(void) XLogInsert(RM_XLOG_ID, XLOG_NOOP);
 }
 
 /* Caller holds order_lock exclusively. */
@@ -267,6 +298,8 @@ weir_order_publish(WeirRingEntry *entries, int n)
 	TimestampTz now = weir_now();
 	bool wake_all = false;
 
+	/* weir_order_cover: the commit record is in WAL */
+	Assert(!order_entered || order_number < GetXLogInsertRecPtr());
 	weir_debug_point_critical("order_publish");
 	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
 	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);

@@ -31,6 +31,12 @@
 extern WeirNumber weir_order_enter(TimestampTz *arrival);
 
 /*
+ * The end of PRE_COMMIT: see to it that the commit record will end beyond the
+ * number, so that no later life of the server can begin below it.
+ */
+extern void weir_order_cover(void);
+
+/*
  * COMMIT: publish n entries (number, xid, places filled) and leave the slot;
  * then wake the workers.  Neither allocates nor raises.
  */

@@ -1011,6 +1011,7 @@ pre_commit(bool prepare)
 			write_record(e, rel, number, arrival);
 		relation_close(rel, NoLock);
 	}
+	weir_order_cover();
 }
 
 static void
