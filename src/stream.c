@@ -340,6 +340,7 @@ get_entry(Relation rel)
 
 	if (e != NULL)
 		return e;
+	weir_debug_point("stream-entry");
 	weir_shmem_require();
 	if (xact_cxt == NULL)
 	{
@@ -1270,6 +1271,8 @@ weir_stream_adopt_prepared(void)
 				weir_log_remove_prepared(p.stream, p.xid);
 			else
 			{
+				/* who has marked it must be known to our end: raise before */
+				e = get_entry(rel);
 				LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 				if (prepared[i].in_use && !prepared[i].adopting &&
 					prepared[i].stream == p.stream &&
@@ -1279,7 +1282,6 @@ weir_stream_adopt_prepared(void)
 			}
 			if (mine)
 			{
-				e = get_entry(rel);
 				e->adopts = true;
 				e->adopted = p.txn;
 			}
