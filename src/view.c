@@ -287,6 +287,7 @@ typedef struct Image
 	uint32 hash;
 
 	TimestampTz watermark; /* of the cut */
+	int64 lateness;		   /* then in force; -1: the checkpoint's */
 	uint64 groups;		   /* read; nrows passed HAVING */
 
 	uint32 nrows;
@@ -665,6 +666,7 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 	TimestampTz watermark = WEIR_NO_TIME;
 	WeirPosition position;
 	int64 closed = PG_INT64_MIN;
+	int64 lateness;
 	List *unseen = NIL;
 	bool expand = weir_expand_needed(maker->plan);
 	WeirGroupCallback callback = expand ? keep_group : add_group;
@@ -674,6 +676,8 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 		WeirViewShared *v = weir_shmem_view(view);
 		bool done;
 
+		lateness =
+			v != NULL ? (int64) pg_atomic_read_u64(&v->allowed_lateness) : -1;
 		maker->image = image_make(view, snapshot, maker->hash);
 		if (expand)
 			maker->expander = weir_expand_create(maker->plan);
@@ -686,7 +690,13 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 		if (v == weir_shmem_view(view))
 		{
 			if (done)
+			{
+				/* of two, the one that calls less final */
+				lateness = Max(
+					lateness, (int64) pg_atomic_read_u64(&v->allowed_lateness));
 				break;
+			}
+			lateness = -1;
 			/* not in memory: the checkpoint visible to this snapshot */
 			unseen = NIL;
 			maker->hashed = false;
@@ -711,6 +721,7 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 	if (unseen != NIL)
 		add_unseen_rows(maker, view, unseen);
 	maker->image->watermark = watermark;
+	maker->image->lateness = lateness;
 	if (maker->image->groups == 0)
 		add_empty_groups(maker);
 }
@@ -1763,12 +1774,22 @@ view_planner(Query *parse, const char *query_string, int cursor_options,
 /* weir.is_final                                                           */
 /* ---------------------------------------------------------------------- */
 
-/* What is_final keeps from call to call. */
+/*
+ * What is_final keeps from call to call, for a snapshot.  Not by its address:
+ * PL/pgSQL, for one, keeps the function's memory through many statements, each
+ * with a snapshot of its own, often in the same place.  Of two snapshots with
+ * the same xmax, the later has no transaction in progress that the earlier has
+ * not, so if the numbers agree, too, both see the same.
+ */
 typedef struct FinalCache
 {
 	Oid view;
 	Oid user; /* whose rights were checked */
-	Snapshot snapshot;
+	TransactionId xmin;
+	TransactionId xmax;
+	uint32 xcnt;
+	int32 subxcnt;
+	bool suboverflowed;
 	CommandId curcid;
 	WeirWindow window;
 	int64 lateness;
@@ -1776,11 +1797,27 @@ typedef struct FinalCache
 	TimestampTz stored_watermark; /* of the position row; or WEIR_NO_TIME */
 } FinalCache;
 
-/* W of the image this statement reads, the lowest if it has several. */
 static bool
-image_watermark(Oid view, Snapshot snapshot, TimestampTz *watermark)
+cache_is_of(const FinalCache *cache, Oid view, Snapshot snapshot)
+{
+	return cache->view == view && cache->user == GetUserId() &&
+		   cache->xmin == snapshot->xmin && cache->xmax == snapshot->xmax &&
+		   cache->xcnt == snapshot->xcnt &&
+		   cache->subxcnt == snapshot->subxcnt &&
+		   cache->suboverflowed == snapshot->suboverflowed &&
+		   cache->curcid == snapshot->curcid;
+}
+
+/*
+ * W of the image this statement reads, the lowest if it has several, and the
+ * lateness by which it judges, left alone if that is the checkpoint's.
+ */
+static bool
+image_watermark(Oid view, Snapshot snapshot, TimestampTz *watermark,
+				int64 *lateness)
 {
 	dlist_iter iter;
+	int64 stored = *lateness;
 	bool found = false;
 
 	dlist_foreach(iter, &images)
@@ -1790,8 +1827,10 @@ image_watermark(Oid view, Snapshot snapshot, TimestampTz *watermark)
 		if (image->view != view || image->snapshot != snapshot ||
 			image->curcid != snapshot->curcid)
 			continue;
-		if (!found || image->watermark < *watermark)
-			*watermark = image->watermark;
+		if (found && image->watermark >= *watermark)
+			continue;
+		*watermark = image->watermark;
+		*lateness = image->lateness >= 0 ? image->lateness : stored;
 		found = true;
 	}
 	return found;
@@ -1810,6 +1849,8 @@ fill_final_cache(FinalCache *cache, Oid view, Snapshot snapshot)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is not a continuous view",
 							   RelationGetRelationName(rel))));
+	/* the lock may be one that we have: it would not tell of a REVOKE */
+	AcceptInvalidationMessages();
 	acl = pg_class_aclcheck(view, GetUserId(), ACL_SELECT);
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_MATVIEW, RelationGetRelationName(rel));
@@ -1835,7 +1876,11 @@ fill_final_cache(FinalCache *cache, Oid view, Snapshot snapshot)
 	}
 	cache->view = view;
 	cache->user = GetUserId();
-	cache->snapshot = snapshot;
+	cache->xmin = snapshot->xmin;
+	cache->xmax = snapshot->xmax;
+	cache->xcnt = snapshot->xcnt;
+	cache->subxcnt = snapshot->subxcnt;
+	cache->suboverflowed = snapshot->suboverflowed;
 	cache->curcid = snapshot->curcid;
 	relation_close(rel, AccessShareLock);
 }
@@ -1855,17 +1900,18 @@ weir_view_is_final(PG_FUNCTION_ARGS)
 	Snapshot snapshot = GetActiveSnapshot();
 	FinalCache *cache = fcinfo->flinfo->fn_extra;
 	TimestampTz watermark = WEIR_NO_TIME;
+	int64 lateness;
 
 	if (cache == NULL)
 		cache = fcinfo->flinfo->fn_extra =
 			MemoryContextAllocZero(fcinfo->flinfo->fn_mcxt, sizeof(FinalCache));
-	if (cache->view != view || cache->snapshot != snapshot ||
-		cache->curcid != snapshot->curcid || cache->user != GetUserId())
+	if (!cache_is_of(cache, view, snapshot))
 		fill_final_cache(cache, view, snapshot);
 
 	if (end <= cache->closed_before)
 		PG_RETURN_BOOL(true);
-	if (!image_watermark(view, snapshot, &watermark))
+	lateness = cache->lateness;
+	if (!image_watermark(view, snapshot, &watermark, &lateness))
 	{
 		WeirViewShared *v = NULL;
 
@@ -1878,13 +1924,13 @@ weir_view_is_final(PG_FUNCTION_ARGS)
 			if (v->in_use && v->view == view && v->answering && v->state_valid)
 			{
 				watermark = v->watermark;
-				cache->lateness = pg_atomic_read_u64(&v->allowed_lateness);
+				lateness = (int64) pg_atomic_read_u64(&v->allowed_lateness);
 			}
 			LWLockRelease(&v->publish_lock);
 		}
 	}
-	PG_RETURN_BOOL(end <= weir_window_final_through(
-							  &cache->window, cache->lateness, watermark));
+	PG_RETURN_BOOL(
+		end <= weir_window_final_through(&cache->window, lateness, watermark));
 }
 
 /* ---------------------------------------------------------------------- */
