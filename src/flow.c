@@ -194,6 +194,7 @@ typedef struct WeirFlowPrivate
 	List *errors;		   /* SkippedEvent: published, not yet written */
 	List *batch_errors;	   /* of the batch */
 	bool dirty;
+	bool adopts; /* the next checkpoint puts a new lateness into force */
 } WeirFlowPrivate;
 
 typedef struct FoldReceiver
@@ -543,11 +544,12 @@ set_timer(const WeirGroup *g, void *arg)
 }
 
 static void
-open_flow(WeirFlow *flow, bool answering, bool *fresh)
+open_flow(WeirFlow *flow, bool answering)
 {
 	WeirFlowPrivate *p = flow->priv;
 	WeirPositionRow *row = &p->checkpoint.row;
 	bool found;
+	bool fresh;
 
 	make_plan(flow);
 	flow->v = weir_shmem_view_make(flow->view, flow->plan->stream,
@@ -585,8 +587,9 @@ open_flow(WeirFlow *flow, bool answering, bool *fresh)
 		weir_state_discard(flow->v);
 		flow->v->owes_rows = false;
 	}
-	flow->state = weir_state_attach(flow->v, p->layout, fresh);
-	if (*fresh)
+	flow->state = weir_state_attach(flow->v, p->layout, &fresh);
+	flow->continues = !fresh || !found;
+	if (fresh)
 		load_state(flow, found);
 	else
 	{
@@ -622,7 +625,6 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	WeirFlow *flow = palloc0(sizeof(WeirFlow));
 	WeirFlowPrivate *p = palloc0(sizeof(WeirFlowPrivate));
-	volatile bool fresh = false;
 
 	register_callbacks();
 	flow->view = view;
@@ -638,10 +640,7 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 		AllocSetContextCreate(cxt, "weir batch", 0, 64 * 1024, 8 * 1024 * 1024);
 	PG_TRY();
 	{
-		bool is_fresh = false;
-
-		open_flow(flow, answering, &is_fresh);
-		fresh = is_fresh;
+		open_flow(flow, answering);
 	}
 	PG_CATCH();
 	{
@@ -661,7 +660,6 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
-	(void) fresh;
 	return flow;
 }
 
@@ -1771,14 +1769,19 @@ weir_flow_is_stale(const WeirFlow *flow)
 bool
 weir_flow_adopt_lateness(WeirFlow *flow)
 {
-	if (flow->lateness == flow->options->allowed_lateness)
-		return false;
-	/* what was final stays so: a longer lateness is for windows to come */
-	flow->closed_before = weir_flow_final_before(flow);
-	flow->lateness = flow->options->allowed_lateness;
-	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
-	flow->priv->dirty = true;
-	return true;
+	WeirFlowPrivate *p = flow->priv;
+	bool adopts = flow->lateness != flow->options->allowed_lateness;
+	bool changed = p->adopts != adopts;
+
+	p->adopts = adopts;
+	p->dirty = p->dirty || adopts;
+	return adopts && changed;
+}
+
+bool
+weir_flow_adopts(const WeirFlow *flow)
+{
+	return flow->priv->adopts;
 }
 
 void
@@ -1795,6 +1798,8 @@ checkpoint_is_through(WeirFlow *flow)
 	WeirFlowPrivate *p = flow->priv;
 
 	flow->closed_before = p->checkpoint.row.closed_before;
+	p->adopts = false;
+	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
 	p->unclosed = false;
 	p->most_spans = 0;
 	free_errors(p->errors);
@@ -1815,9 +1820,17 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 	WeirCheckpoint *c = &p->checkpoint;
 	WeirViewShared *v = flow->v;
 	WeirPositionRow durable = c->row;
+	int64 lateness = flow->lateness;
+	int64 closed_before = flow->closed_before;
 	bool done;
 
 	Assert(!p->started);
+	if (p->adopts)
+	{
+		/* what was final stays so: a longer lateness is for windows to come */
+		flow->closed_before = weir_flow_final_before(flow);
+		flow->lateness = flow->options->allowed_lateness;
+	}
 	c->full = c->full || full;
 	c->row.position = flow->position;
 	c->row.watermark = flow->watermark;
@@ -1832,17 +1845,25 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 	PG_CATCH();
 	{
 		/* what has committed stays so */
-		if (c->row.checkpoint_seq == durable.checkpoint_seq)
-			c->row = durable;
-		else
+		if (c->row.checkpoint_seq != durable.checkpoint_seq)
 			checkpoint_is_through(flow);
+		else
+		{
+			c->row = durable;
+			flow->lateness = lateness;
+			flow->closed_before = closed_before;
+		}
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	if (done)
 		checkpoint_is_through(flow);
 	else
+	{
 		c->row = durable;
+		flow->lateness = lateness;
+		flow->closed_before = closed_before;
+	}
 	return done;
 }
 

@@ -40,6 +40,8 @@ typedef struct WeirFlow
 	 * replay judges alike */
 	int64 lateness;
 	int64 closed_before; /* panes with end <= this take no more rows */
+	bool continues; /* from a predecessor's state in memory, or begins anew:
+					 * nothing beyond position has been judged */
 
 	/* set by the worker between begin and publish */
 	uint64 batch_events; /* events of the batch, before WHERE */
@@ -110,10 +112,13 @@ extern bool weir_flow_record_failure(WeirFlow *flow, int64 resumes,
 /* Has anything changed that the plan depends on? */
 extern bool weir_flow_is_stale(const WeirFlow *flow);
 /*
- * Put a changed allowed_lateness into force.  True: it has changed; the caller
- * checkpoints before it goes on, so that it is known from where on it counts.
+ * A changed allowed_lateness shall be put into force by the next checkpoint.
+ * True: that is new.  While weir_flow_adopts the caller folds nothing: the
+ * position from which on it counts must be durable first, or a successor or a
+ * replay would judge otherwise.
  */
 extern bool weir_flow_adopt_lateness(WeirFlow *flow);
+extern bool weir_flow_adopts(const WeirFlow *flow);
 
 /* An event was skipped: to be written by the next checkpoint.  json NULL: it
  * could not be shown.  discard forgets those of the unpublished batch. */

@@ -907,6 +907,8 @@ open_run(Run *run)
 		PG_END_TRY();
 	}
 	run->paused = run->wanted == WEIR_WANT_PAUSE;
+	if (run->flow->continues && weir_flow_adopt_lateness(run->flow))
+		run->next_checkpoint = weir_now();
 	set_status(run);
 	if (!run->failed && !run->paused)
 		join_cohort(run);
@@ -1656,14 +1658,19 @@ report_activity(Cohort *c)
 	pgstat_report_activity(STATE_RUNNING, s.data);
 }
 
+/* Has a run of it something to do before it goes on (follow_options)? */
 static bool
 has_stale_run(const Cohort *c)
 {
 	ListCell *lc;
 
 	foreach(lc, c->runs)
-		if (weir_flow_is_stale(((Run *) lfirst(lc))->flow))
+	{
+		const WeirFlow *flow = ((Run *) lfirst(lc))->flow;
+
+		if (weir_flow_is_stale(flow) || weir_flow_adopts(flow))
 			return true;
+	}
 	return false;
 }
 
@@ -2231,6 +2238,16 @@ run_cohorts(TimestampTz now)
 	return busy;
 }
 
+/* It goes on no sooner, and does not hold back others. */
+static void
+hold_back(Run *run, TimestampTz next_try)
+{
+	if (run->cohort != NULL && list_length(run->cohort->runs) == 1)
+		run->cohort->next_try = next_try;
+	else if (run->cohort != NULL)
+		put_out(run, next_try);
+}
+
 /*
  * ALTER, or something else a plan depends on.  An error is the batch's that
  * finds it again, if there ever is one.
@@ -2259,10 +2276,7 @@ replan(Run *run)
 		if (survives(run, BY_PLANNING, e, run->plan_tries))
 		{
 			run->next_plan = retry_time(&run->plan_tries);
-			if (run->cohort != NULL && list_length(run->cohort->runs) == 1)
-				run->cohort->next_try = run->next_plan;
-			else if (run->cohort != NULL)
-				put_out(run, run->next_plan);
+			hold_back(run, run->next_plan);
 		}
 		FreeErrorData(e);
 	}
@@ -2271,15 +2285,17 @@ replan(Run *run)
 
 /*
  * The run's view follows a change of its options.  A new allowed_lateness
- * counts from the position the view has reached; while it goes through what it
- * may have judged before a restart, the old one does.
+ * counts from the position the view has reached, and the view stands still until
+ * a checkpoint has written that down; while it goes through what it may have
+ * judged before a restart, the old one does.
  */
 static void
 follow_options(Run *run, TimestampTz now)
 {
 	if (weir_flow_is_stale(run->flow) && run->next_plan <= now)
 		replan(run);
-	if (!run->failed && (run->caught_up || run->paused) &&
+	if (!run->failed &&
+		(run->caught_up || run->paused || run->flow->continues) &&
 		weir_flow_adopt_lateness(run->flow))
 		run->next_checkpoint = now;
 }
@@ -2334,10 +2350,20 @@ run_checkpoints(TimestampTz now)
 		if (run->failed)
 			continue;
 		follow_options(run, now);
-		if (run->failed || !checkpoint_is_due(run, now))
+		if (run->failed)
 			continue;
+		if (!checkpoint_is_due(run, now))
+		{
+			if (weir_flow_adopts(run->flow))
+				hold_back(run, run->next_try);
+			continue;
+		}
 		if (!save_run(run))
+		{
+			if (run->flow != NULL && weir_flow_adopts(run->flow))
+				hold_back(run, run->next_try);
 			continue;
+		}
 		if (answers_request(run, run->asked))
 		{
 			asked = lappend(asked, run);
