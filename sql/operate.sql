@@ -165,6 +165,8 @@ SELECT count(*) FROM weir.errors;
 SELECT weir.watermark('op');
 SELECT weir.is_final('op_w', now());
 SELECT weir.explain('op_w');
+SELECT weir.wait_for('op_w');
+SELECT weir.wait_for(); -- of those that have failed nothing is said
 SELECT weir.advance_watermark('op', now());
 SELECT weir.pause('op_k');
 SELECT weir.resume('op_k');
@@ -175,6 +177,10 @@ GRANT SELECT ON op_err, op_stop TO regress_weir_some;
 SET ROLE regress_weir_some;
 SELECT view, state, error FROM weir.views ORDER BY view::text;
 SELECT view, event, sqlstate, message FROM weir.errors ORDER BY view::text;
+\set VERBOSITY terse
+SELECT weir.wait_for('op_stop');
+SELECT weir.wait_for();
+\set VERBOSITY default
 RESET ROLE;
 
 DROP MATERIALIZED VIEW op_w, op_k, op_err, op_stop;

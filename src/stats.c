@@ -422,7 +422,8 @@ view_has_consumed(void *arg)
 	}
 	else if (condition != COND_RUNNING && condition != COND_BUILDING)
 	{
-		report_not_running(wait->view, wait->named, condition);
+		if (wait->named || may_select(wait->view))
+			report_not_running(wait->view, wait->named, condition);
 		wait->gone = true;
 	}
 	return wait->gone;
@@ -483,6 +484,9 @@ wait_for_view(Oid view, Oid stream, bool named, int64 timeout_us)
 
 /*
  * weir.wait_for(view regclass, timeout interval)
+ *
+ * A view that is named has to be one that the caller may read, as in weir.views.
+ * Anyone may wait for all: that tells nothing of any of them.
  */
 Datum
 weir_stats_wait_for(PG_FUNCTION_ARGS)
@@ -507,6 +511,9 @@ weir_stats_wait_for(PG_FUNCTION_ARGS)
 		Oid view = PG_GETARG_OID(0);
 
 		require_view(view);
+		if (!may_select(view))
+			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_MATVIEW,
+						   get_rel_name(view));
 		if (!weir_catalog_wish_get(view, &wish))
 			elog(ERROR, "continuous view %u has no entry in weir.view_wish",
 				 view);
