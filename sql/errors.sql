@@ -169,6 +169,29 @@ SELECT weir.checkpoint();
 SELECT view, state, error FROM weir.views WHERE view::text LIKE 'er_claim%' ORDER BY view::text;
 SELECT view, event->>'v' AS v, sqlstate, message FROM weir.errors WHERE view::text LIKE 'er_claim%' ORDER BY view::text, id;
 DROP FUNCTION er_claim CASCADE;
+-- a rebuild counts anew, and its errors take the place of the others
+INSERT INTO er VALUES (1, 0, 'rebuilt', '2026-01-01 00:07:00Z');
+CREATE MATERIALIZED VIEW er_rebuilt USING continuous WITH (on_error = skip) AS SELECT sum(1 / v) AS s FROM er;
+SELECT weir.wait_for('er_rebuilt');
+SELECT weir.checkpoint();
+SELECT event->>'note' AS note, sqlstate FROM weir.errors WHERE view = 'er_rebuilt'::regclass;
+REFRESH MATERIALIZED VIEW er_rebuilt;
+SELECT weir.wait_for('er_rebuilt');
+SELECT weir.checkpoint();
+SELECT id IS NOT NULL AS id, event->>'note' AS note, sqlstate FROM weir.errors WHERE view = 'er_rebuilt'::regclass;
+SELECT count(DISTINCT generation) FROM weir.error_log WHERE view = 'er_rebuilt'::regclass;
+-- but for one that fails
+ALTER MATERIALIZED VIEW er_rebuilt SET (on_error = stop);
+REFRESH MATERIALIZED VIEW er_rebuilt;
+\set VERBOSITY terse
+SELECT weir.wait_for('er_rebuilt');
+\set VERBOSITY default
+SELECT event->>'note' AS note, sqlstate FROM weir.errors WHERE view = 'er_rebuilt'::regclass ORDER BY id;
+ALTER MATERIALIZED VIEW er_rebuilt SET (on_error = skip);
+SELECT weir.resume('er_rebuilt');
+SELECT weir.wait_for('er_rebuilt');
+SELECT weir.checkpoint();
+SELECT event->>'note' AS note, sqlstate FROM weir.errors WHERE view = 'er_rebuilt'::regclass ORDER BY id;
 -- errors go with their view
 SELECT count(*) FROM weir.errors WHERE message LIKE 'unlucky%';
 DROP TABLE er CASCADE;

@@ -99,13 +99,15 @@ REVOKE ALL ON weir.late_pending FROM PUBLIC;
 CREATE TABLE weir.error_log (
 	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	view pg_catalog.oid NOT NULL,
+	generation pg_catalog.int8 NOT NULL,
 	stream pg_catalog.oid NOT NULL,
 	event pg_catalog.jsonb,
 	sqlstate pg_catalog.text NOT NULL,
 	message pg_catalog.text NOT NULL,
 	at pg_catalog.timestamptz NOT NULL
 ) USING heap;
-CREATE INDEX error_log_view_idx ON weir.error_log USING btree (view);
+CREATE INDEX error_log_view_idx ON weir.error_log
+	USING btree (view, generation);
 REVOKE ALL ON weir.error_log FROM PUBLIC;
 
 CREATE TABLE weir.stream_trim (
@@ -269,6 +271,7 @@ CREATE FUNCTION weir.errors_visible(view pg_catalog.oid)
 COMMENT ON FUNCTION weir.errors_visible(pg_catalog.oid) IS
 	'0 nothing, 1 that there were errors, 2 their events and texts';
 
+/* A rebuild's take the place of the others in the swap, unless it fails. */
 CREATE VIEW weir.errors WITH (security_barrier) AS
 	SELECT e.id, e.view::pg_catalog.regclass AS view,
 		e.stream::pg_catalog.regclass AS stream,
@@ -279,7 +282,13 @@ CREATE VIEW weir.errors WITH (security_barrier) AS
 			THEN e.message END AS message,
 		e.at
 	FROM weir.error_log e
-	WHERE weir.errors_visible(e.view) OPERATOR(pg_catalog.>) 0;
+	WHERE weir.errors_visible(e.view) OPERATOR(pg_catalog.>) 0
+		AND NOT EXISTS (
+			SELECT FROM weir.view_position p
+			WHERE p.view OPERATOR(pg_catalog.=) e.view
+				AND p.generation OPERATOR(pg_catalog.=) e.generation
+				AND NOT p.answering
+				AND p.failed_resumes OPERATOR(pg_catalog.<) 0);
 COMMENT ON VIEW weir.errors IS
 	'events given up by views with on_error = skip, and errors that stopped a view';
 GRANT SELECT ON weir.errors TO PUBLIC;

@@ -246,7 +246,7 @@ SELECT c.relname, has_table_privilege(c.oid, 'SELECT') OR has_any_column_privile
 FROM pg_class c WHERE c.relnamespace = 'weir'::regnamespace AND c.relkind IN ('r', 'v', 'S') ORDER BY 1;
 SELECT has_schema_privilege('weir', 'CREATE');
 DELETE FROM weir.view_wish;
-INSERT INTO weir.error_log (view, stream, sqlstate, message, at) VALUES (1, 1, '', '', now());
+INSERT INTO weir.error_log (view, generation, stream, sqlstate, message, at) VALUES (1, 1, 1, '', '', now());
 -- functions
 SELECT p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'weir'::regnamespace AND NOT has_function_privilege(p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";

@@ -114,6 +114,7 @@ enum
 {
 	Anum_error_id = 1,
 	Anum_error_view,
+	Anum_error_generation,
 	Anum_error_stream,
 	Anum_error_event,
 	Anum_error_sqlstate,
@@ -1317,12 +1318,9 @@ weir_catalog_forget_view(Oid view, int64 generation)
 	delete_rows("view_pending", "view_pending_idx", nkeys, keys);
 	delete_rows("late_pending", "late_pending_idx", nkeys, keys);
 
-	/* errors are of a view, not of a generation */
-	if (generation < 0)
-	{
-		key_oid(&keys[0], Anum_error_view, view);
-		delete_rows("error_log", "error_log_view_idx", 1, keys);
-	}
+	key_oid(&keys[0], Anum_error_view, view);
+	key_int8(&keys[1], Anum_error_generation, generation);
+	delete_rows("error_log", "error_log_view_idx", nkeys, keys);
 }
 
 void
@@ -1340,8 +1338,9 @@ weir_catalog_forget_pending(Oid view, int64 generation)
 /* ---- errors ---- */
 
 void
-weir_catalog_error_add(Oid view, Oid stream, const char *event_json,
-					   const char *sqlstate, const char *message)
+weir_catalog_error_add(Oid view, int64 generation, Oid stream,
+					   const char *event_json, const char *sqlstate,
+					   const char *message)
 {
 	Relation rel;
 	HeapTuple tuple;
@@ -1352,6 +1351,7 @@ weir_catalog_error_add(Oid view, Oid stream, const char *event_json,
 	values[Anum_error_id - 1] = Int64GetDatum(
 		nextval_internal(weir_catalog_table("error_log_id_seq"), false));
 	values[Anum_error_view - 1] = ObjectIdGetDatum(view);
+	values[Anum_error_generation - 1] = Int64GetDatum(generation);
 	values[Anum_error_stream - 1] = ObjectIdGetDatum(stream);
 	nulls[Anum_error_event - 1] = event_json == NULL;
 	values[Anum_error_event - 1] =

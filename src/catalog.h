@@ -196,8 +196,9 @@ extern void weir_catalog_forget_view(Oid view, int64 generation);
 extern void weir_catalog_forget_pending(Oid view, int64 generation);
 
 /* ---- errors ---- */
-extern void weir_catalog_error_add(Oid view, Oid stream, const char *event_json,
-								   const char *sqlstate, const char *message);
+extern void weir_catalog_error_add(Oid view, int64 generation, Oid stream,
+								   const char *event_json, const char *sqlstate,
+								   const char *message);
 
 /* CacheRegisterRelcacheCallback etc.; from _PG_init. */
 extern void weir_catalog_init(void);

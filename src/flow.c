@@ -1700,8 +1700,8 @@ write_error_list(WeirFlow *flow, List *errors)
 	{
 		SkippedEvent *e = lfirst(lc);
 
-		weir_catalog_error_add(flow->view, flow->plan->stream, e->json,
-							   e->sqlstate, e->message);
+		weir_catalog_error_add(flow->view, flow->generation, flow->plan->stream,
+							   e->json, e->sqlstate, e->message);
 	}
 }
 
@@ -1895,8 +1895,8 @@ weir_flow_record_failure(WeirFlow *flow, int64 resumes, const char *sqlstate,
 	if (message && p->batch_errors)
 		write_error_list(flow, p->batch_errors);
 	else if (message)
-		weir_catalog_error_add(flow->view, flow->plan->stream, NULL, sqlstate,
-							   message);
+		weir_catalog_error_add(flow->view, flow->generation, flow->plan->stream,
+							   NULL, sqlstate, message);
 	if (!weir_catalog_position_put(&row, &tid))
 	{
 		AbortCurrentTransaction();

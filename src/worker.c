@@ -471,8 +471,8 @@ record_unopened(Run *run, const ErrorData *e)
 		row.failed_resumes = run->resumes;
 		row.sqlstate = sqlstate_of(e);
 		row.error = e->message;
-		weir_catalog_error_add(run->view, run->stream, NULL, row.sqlstate,
-							   row.error);
+		weir_catalog_error_add(run->view, run->generation, run->stream, NULL,
+							   row.sqlstate, row.error);
 		(void) weir_catalog_position_put(&row, &tid);
 	}
 	PopActiveSnapshot();
