@@ -266,6 +266,37 @@ CREATE MATERIALIZED VIEW ok7 USING continuous AS
 CREATE MATERIALIZED VIEW ok8 USING continuous AS SELECT count(*) FROM ONLY asks;
 CREATE MATERIALIZED VIEW ok9 USING continuous AS SELECT count(*) FROM bids WHERE false;
 
+-- domains whose constraints are no function of the value
+CREATE DOMAIN d_clock AS bigint CHECK (now() > '2000-01-01');
+CREATE DOMAIN d_over AS d_clock CHECK (VALUE > 0);
+CREATE DOMAIN d_volatile AS bigint CHECK (random() < 2);
+CREATE DOMAIN d_today AS bigint CHECK (today() > '2000-01-01');
+CREATE TYPE d_holds AS (x int, y d_over[]);
+CREATE DOMAIN d_fine AS bigint CHECK (VALUE >= 0);
+CREATE DOMAIN d_self AS bigint;
+CREATE FUNCTION made_self(bigint) RETURNS d_self IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+ALTER DOMAIN d_self ADD CHECK (VALUE < 0 OR made_self(-VALUE) < 0);
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT sum(auction::d_clock) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT auction::d_over, count(*) FROM bids GROUP BY 1;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM bids WHERE auction::d_volatile > 0;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(*) FROM bids HAVING count(*)::d_today > 0;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT count(note::d_clock[]) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS SELECT max((note::d_holds).x) FROM bids;
+CREATE MATERIALIZED VIEW refused USING continuous AS
+  SELECT max((jsonb_populate_record(NULL::d_holds, note::jsonb)).x) FROM bids;
+CREATE MATERIALIZED VIEW ok_domain USING continuous AS SELECT sum(auction::d_fine), min(made_self(auction)) FROM bids;
+SELECT weir.wait_for('ok_domain');
+-- also later
+ALTER DOMAIN d_fine ADD CHECK (now() > '2000-01-01');
+INSERT INTO bids (auction, ts) VALUES (1, '2026-01-01');
+SELECT weir.wait_for('ok_domain');
+SELECT state, error FROM weir.views WHERE view = 'ok_domain'::regclass;
+DROP MATERIALIZED VIEW ok_domain;
+DROP DOMAIN d_volatile, d_today, d_fine;
+DROP DOMAIN d_self CASCADE;
+DROP TYPE d_holds;
+DROP DOMAIN d_over, d_clock;
+
 DROP MATERIALIZED VIEW ok1, ok2, ok3, ok4, ok5, ok6, ok7, ok8, ok9, allowed;
 DROP VIEW over_total, dear;
 DROP MATERIALIZED VIEW total;

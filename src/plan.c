@@ -82,6 +82,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/typcache.h"
 
 #include "catalog.h"
 #include "compat.h"
@@ -328,6 +329,83 @@ sql_value_function_name(SQLValueFunctionOp op)
 /* Context of check_functions_walker: the arrival may be a window's time. */
 #define WINDOWS_OVER_ARRIVAL ((void *) 1)
 
+static bool check_functions_walker(Node *node, void *context);
+
+/* Context of errors; its frames also tell which domains are being looked at. */
+static void
+in_domain(void *arg)
+{
+	errcontext("constraint of domain %s",
+			   format_type_be((Oid) (uintptr_t) arg));
+}
+
+static void
+check_domain(Oid type)
+{
+	ErrorContextCallback frame = {.previous = error_context_stack,
+								  .callback = in_domain,
+								  .arg = (void *) (uintptr_t) type};
+	MemoryContext cxt; /* the reference ends with it */
+	DomainConstraintRef *ref;
+	ListCell *lc;
+
+	/* a constraint may come back to its own domain through a function */
+	for (ErrorContextCallback *f = error_context_stack; f; f = f->previous)
+		if (f->callback == in_domain && f->arg == frame.arg)
+			return;
+	error_context_stack = &frame;
+	/* those of the domains under it, too, and planned */
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir domain",
+								ALLOCSET_SMALL_SIZES);
+	ref = MemoryContextAlloc(cxt, sizeof(*ref));
+	InitDomainConstraintRef(type, ref, cxt, false);
+	foreach(lc, ref->constraints)
+		(void) check_functions_walker(
+			(Node *) ((DomainConstraintState *) lfirst(lc))->check_expr, NULL);
+	MemoryContextDelete(cxt);
+	error_context_stack = frame.previous;
+}
+
+/*
+ * Making a value of this type runs the constraints of the domains in it.  (A
+ * value that the stream holds has been made when it was written.)
+ */
+static void
+check_made_type(Oid type)
+{
+	TypeCacheEntry *entry;
+	TupleDesc desc;
+
+	check_stack_depth();
+	if (type < FirstNormalObjectId)
+		return;
+	if (OidIsValid(get_element_type(type)))
+	{
+		check_made_type(get_element_type(type));
+		return;
+	}
+	entry = lookup_type_cache(type, TYPECACHE_TUPDESC);
+	switch (entry->typtype)
+	{
+		case TYPTYPE_DOMAIN:
+			check_domain(type);
+			check_made_type(getBaseType(type));
+			break;
+		case TYPTYPE_COMPOSITE:
+			desc = entry->tupDesc;
+			for (int i = 0; desc != NULL && i < desc->natts; i++)
+				if (!TupleDescAttr(desc, i)->attisdropped)
+					check_made_type(TupleDescAttr(desc, i)->atttypid);
+			break;
+		case TYPTYPE_RANGE:
+		case TYPTYPE_MULTIRANGE:
+			check_made_type(type_is_multirange(type)
+								? get_range_subtype(get_multirange_range(type))
+								: get_range_subtype(type));
+			break;
+	}
+}
+
 /* Refuses; never returns true. */
 static bool
 check_functions_walker(Node *node, void *context)
@@ -351,6 +429,9 @@ check_functions_walker(Node *node, void *context)
 		refuse_volatile_function(F_NEXTVAL);
 	if (IsA(node, Aggref))
 		check_aggregate_functions(((Aggref *) node)->aggfnoid);
+	if (IsA(node, CoerceToDomain) || IsA(node, CoerceViaIO) ||
+		IsA(node, FuncExpr))
+		check_made_type(exprType(node));
 	(void) check_functions_in_node(node, check_function, NULL);
 
 	if (IsA(node, Query))
