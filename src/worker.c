@@ -596,6 +596,13 @@ level_with(const Cohort *c, const Run *run)
 		   c->by_arrival == run->flow->plan->window.by_arrival;
 }
 
+/* Is it one that goes through the next transactions in its own way? */
+static bool
+goes_alone(const Run *run)
+{
+	return run->member.careful != WEIR_NO_NUMBER || run->member.part_rows > 0;
+}
+
 /* Let a run consume, from where its flow stands. */
 static void
 join_cohort(Run *run)
@@ -604,7 +611,7 @@ join_cohort(Run *run)
 	ListCell *lc;
 
 	Assert(run->cohort == NULL);
-	if (run->member.careful == WEIR_NO_NUMBER)
+	if (!goes_alone(run))
 	{
 		foreach(lc, cohorts)
 		{
@@ -637,7 +644,7 @@ has_careful_run(const Cohort *c)
 	ListCell *lc;
 
 	foreach(lc, c->runs)
-		if (((Run *) lfirst(lc))->member.careful != WEIR_NO_NUMBER)
+		if (goes_alone(lfirst(lc)))
 			return true;
 	return false;
 }
@@ -729,22 +736,6 @@ collect_prepared(Oid stream, Relation rel)
 	s->collected = true;
 }
 
-static Relation
-open_stream(Oid stream)
-{
-	Relation rel;
-
-	if (!ConditionalLockRelationOid(stream, AccessShareLock))
-		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						errmsg("could not lock stream %u", stream)));
-	rel = try_relation_open(stream, NoLock);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("stream with OID %u does not exist any more", stream)));
-	return rel;
-}
-
 static void
 open_flow(Run *run)
 {
@@ -753,7 +744,7 @@ open_flow(Run *run)
 
 	start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	rel = open_stream(run->stream);
+	rel = weir_batch_open_stream(run->stream);
 	collect_prepared(run->stream, rel);
 	weir_secure_user_code(true);
 	flow =
@@ -1604,6 +1595,7 @@ follow_verdicts(Cohort *c, const WeirBatchResult *result)
 				put_out(run, retry_time(&run->tries));
 				break;
 			case WEIR_BATCH_AGAIN:
+			case WEIR_BATCH_IN_PARTS:
 				put_out(run, 0);
 				break;
 			case WEIR_BATCH_FULL:
@@ -1614,6 +1606,9 @@ follow_verdicts(Cohort *c, const WeirBatchResult *result)
 			case WEIR_BATCH_FAILED:
 				leave_cohort(run);
 				note_failure(run, e);
+				break;
+			case WEIR_BATCH_LOST:
+				Assert(false);
 				break;
 		}
 	}
@@ -1670,7 +1665,7 @@ do_batch(Cohort *c)
 	bool any;
 
 	start_transaction();
-	rel = open_stream(c->stream);
+	rel = weir_batch_open_stream(c->stream);
 	report_activity(c);
 	weir_debug_point("batch-start");
 	(void) weir_log_reader_poll(c->reader, rel);
@@ -1758,6 +1753,119 @@ run_batch(Cohort *c)
 	failures = NIL;
 	MemoryContextReset(failure_cxt);
 	return any;
+}
+
+
+/*
+ * The flow's state went with the transaction it was going through in parts: a new
+ * one, from the checkpoint, which stands before it.
+ */
+static void
+reopen_run(Run *run)
+{
+	leave_cohort(run);
+	weir_flow_close(run->flow);
+	run->flow = NULL;
+	open_run(run);
+}
+
+static void
+follow_parts(Run *run)
+{
+	ErrorData *e = run->member.error;
+	int nskips = run->member.nskips;
+	int tries = run->tries;
+
+	switch (run->member.verdict)
+	{
+		case WEIR_BATCH_IN_PARTS:
+			reopen_run(run);
+			break;
+		case WEIR_BATCH_LOST:
+			ereport(LOG, (errmsg("continuous view %u has another owner",
+								 run->view)));
+			discard_run(run);
+			run->next_try = retry_time(&run->tries);
+			break;
+		case WEIR_BATCH_FAILED:
+			reopen_run(run);
+			if (run->flow &&
+				run->flow->options->on_error == WEIR_ON_ERROR_STOP &&
+				nskips > 0)
+			{
+				WeirSkippedRow *skip = &run->member.skips[nskips - 1];
+
+				weir_flow_add_error(run->flow, skip->json, skip->sqlstate,
+									skip->message);
+			}
+			weir_batch_forget_skips(&run->member);
+			run->member.part_rows = 0;
+			if (!run->failed)
+				fail_run(run, e);
+			break;
+		default:
+			ereport(retry_level(run->tries),
+					(errcode(e->sqlerrcode),
+					 errmsg_internal("batch of view %u failed: %s", run->view,
+									 e->message)));
+			reopen_run(run);
+			if (run->cohort == NULL)
+				break;
+			run->tries = tries; /* that was not what failed */
+			run->cohort->next_try = retry_time(&run->tries);
+			break;
+	}
+}
+
+/* The next transaction of a cohort of one that goes through it in parts. */
+static bool
+run_parts(Cohort *c)
+{
+	Run *run = linitial(c->runs);
+	volatile bool any = false;
+	WeirBatchResult result;
+
+	Assert(list_length(c->runs) == 1);
+	run->member.flow = run->flow;
+	run->member.error = NULL;
+	if (!save_run(run))
+	{
+		if (run->cohort)
+			run->cohort->next_try = run->next_try;
+		return false;
+	}
+	PG_TRY();
+	{
+		any = weir_batch_run_in_parts(c->stream, c->reader, c->watermark,
+									  &run->member, &result);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+		reset_cohort(c);
+		any = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+	pg_atomic_fetch_add_u64(&me->batches, 1);
+	if (!any)
+		return false;
+	if (run->member.verdict != WEIR_BATCH_OK)
+	{
+		follow_parts(run);
+		if (run->member.error)
+			FreeErrorData(run->member.error);
+		run->member.error = NULL;
+		return true;
+	}
+	c->position = result.position;
+	c->watermark = result.watermark;
+	run->log_bytes = 0;
+	run->tries = 0;
+	schedule_checkpoint(run);
+	note_commit(find_stream(c->stream), c->watermark, weir_now(),
+				result.nrows > 0);
+	return true;
 }
 
 
@@ -2124,7 +2232,10 @@ run_cohorts(TimestampTz now)
 		if (weir_log_reader_pending(c->reader) ||
 			c->position < committed_number(c->stream) ||
 			(leader != NULL && leader->position > c->position))
-			busy = run_batch(c) || busy;
+			busy = (((Run *) linitial(c->runs))->member.part_rows > 0
+						? run_parts(c)
+						: run_batch(c)) ||
+				   busy;
 	}
 	list_free(todo);
 	merge_cohorts();
@@ -2142,7 +2253,7 @@ replan(Run *run)
 	{
 		start_transaction();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		relation_close(open_stream(run->stream), NoLock);
+		relation_close(weir_batch_open_stream(run->stream), NoLock);
 		weir_secure_user_code(true);
 		weir_flow_replan(run->flow);
 		weir_secure_user_code(false);
