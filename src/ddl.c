@@ -2117,7 +2117,8 @@ transaction(Utility *u)
 	if ((!commit_prepared && !rollback_prepared) || weir_shared == NULL)
 		return;
 
-	/* number its events, or forget them */
+	/* number its events, or forget them; if that fails, a worker does it */
+	weir_debug_point("prepared-ended");
 	if (OidIsValid(weir_catalog_stream_am()))
 		weir_stream_adopt_prepared();
 	if (rollback_prepared)

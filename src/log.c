@@ -1770,7 +1770,7 @@ weir_log_has_unnumbered(Oid stream)
 	int n;
 	WeirPrepared *prepared = weir_shmem_prepared(&n);
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && weir_shared->nprepared > 0; i++)
 	{
 		WeirPrepared p;
 

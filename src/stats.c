@@ -361,6 +361,9 @@ typedef struct ViewWait
 	bool named; /* by the caller: problems are errors */
 	WeirNumber target;
 	TimestampTz next_look; /* at the wish and position rows */
+	bool unnumbered;	   /* a prepared transaction may have committed that
+							* waited for its number, which target does not
+							* cover */
 	bool gone;			   /* dropped, or skipped with a warning */
 } ViewWait;
 
@@ -401,6 +404,17 @@ view_has_consumed(void *arg)
 	if (reached)
 	{
 		/* a REFRESH that has not been swapped in is waited for */
+	if (reached && weir_log_has_unnumbered(wait->stream))
+	{
+		wait->unnumbered = true;
+		reached = false;
+	}
+	else if (reached && wait->unnumbered)
+	{
+		wait->target = weir_order_committed(wait->stream);
+		wait->unnumbered = false;
+		reached = pg_atomic_read_u64(&v->position) >= wait->target;
+	}
 		if (!weir_catalog_wish_get(wait->view, &wish))
 			wait->gone = true;
 		if (wait->gone ||
@@ -459,13 +473,18 @@ wait_for_view(Oid view, Oid stream, bool named, int64 timeout_us)
 	ViewWait wait = {.view = view,
 					 .stream = stream,
 					 .named = named,
-					 .target = weir_order_committed(stream),
 					 .next_look = DT_NOBEGIN};
 	bool result;
 
 	/* no worker can see it before we commit */
+	WeirViewShared *v = weir_shmem_view(view);
 	if (created_here(view))
 	{
+	/* who opens the view looks for prepared transactions: before, all may be */
+	wait.unnumbered =
+		v == NULL || !v->state_valid || weir_log_has_unnumbered(stream);
+	wait.target = weir_order_committed(stream);
+
 		if (!named)
 			return true;
 		ereport(

@@ -2123,6 +2123,7 @@ streams_with_retention(void)
 			continue;
 		MemoryContextSwitchTo(worker_cxt);
 		result = lappend_oid(result, form->oid);
+	weir_debug_point("adopt-prepared");
 		MemoryContextSwitchTo(TopTransactionContext);
 	}
 	table_endscan(scan);
