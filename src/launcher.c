@@ -57,6 +57,7 @@
 
 #define SHORT_LIFE (5 * USECS_PER_SEC)
 #define MIN_DELAY  (100 * INT64CONST(1000))
+#define NONE_FREE  USECS_PER_SEC /* nobody tells us when a worker becomes free */
 #define MAX_DELAY  (60 * USECS_PER_SEC)
 #define SCAN_EVERY \
 	(60 * INT64CONST(1000)) /* ms: databases we were not told of */
@@ -72,6 +73,7 @@ typedef struct Job
 	bool looks;						/* for the extension */
 	BackgroundWorkerHandle *handle; /* NULL: does not run */
 	TimestampTz started;
+	bool refused; /* no background worker was free for it */
 	TimestampTz not_before;
 	int64 delay;
 } Job;
@@ -277,17 +279,22 @@ start_job(Job *job, TimestampTz now)
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (RegisterDynamicBackgroundWorker(&worker, &job->handle))
+	{
 		job->started = now;
+		job->refused = false;
+	}
 	else
 	{
 		job->handle = NULL;
-		job->not_before = now + 10 * USECS_PER_SEC;
-		ereport(LOG,
+		job->not_before = now + NONE_FREE;
+		/* tell it once */
+		ereport(job->refused ? DEBUG1 : LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("no background worker is free to maintain continuous "
 						"views of database %u",
 						job->db),
 				 errhint("Increase max_worker_processes.")));
+		job->refused = true;
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -328,6 +335,16 @@ number_looking(void)
 	return n;
 }
 
+static void
+set_starved(Oid db, bool starved)
+{
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < WEIR_MAX_DATABASES; i++)
+		if (weir_shared->databases[i].db == db)
+			weir_shared->databases[i].starved = starved;
+	LWLockRelease(&weir_shared->directory_lock);
+}
+
 /* Start what lacks.  Returns when to come again, in ms. */
 static int64
 start_workers(TimestampTz now)
@@ -338,6 +355,7 @@ start_workers(TimestampTz now)
 	{
 		WeirDatabaseShared d;
 		int want;
+		bool starved = false;
 		bool runs[WEIR_MAX_WORKERS];
 
 		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
@@ -360,11 +378,15 @@ start_workers(TimestampTz now)
 			if (job->handle != NULL)
 				continue; /* on its way */
 			job->looks = d.want_workers == 0;
+			if (now >= job->not_before &&
+				(!job->looks || number_looking() < MAX_LOOKING))
+				start_job(job, now);
 			if (now < job->not_before)
 				wait = Min(wait, (job->not_before - now) / 1000 + 1);
-			else if (!job->looks || number_looking() < MAX_LOOKING)
-				start_job(job, now);
+			starved = starved || job->refused;
 		}
+		if (starved != d.starved)
+			set_starved(d.db, starved);
 	}
 	return wait;
 }

@@ -1389,12 +1389,20 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 	/* a rebuild under way, or the only generation while it builds */
 	building = weir_shmem_view_generation(wish->view, wish->generation);
 
+	if (condition == COND_BUILDING && (v == NULL || v->worker_pid == 0) &&
+		weir_shmem_starved())
+		strlcpy(error,
+				"No background worker is free to maintain it; increase "
+				"max_worker_processes.",
+				sizeof(error));
+
 	/* checkpointed values stand in for an entry that is not there yet */
 	if (v != NULL)
 	{
 		position = pg_atomic_read_u64(&v->position);
 		LWLockAcquire(&v->publish_lock, LW_SHARED);
-		strlcpy(error, v->error, sizeof(error));
+		if (v->error[0] != '\0')
+			strlcpy(error, v->error, sizeof(error));
 		LWLockRelease(&v->publish_lock);
 	}
 	else
