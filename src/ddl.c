@@ -47,6 +47,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
@@ -1523,6 +1524,7 @@ alter_is_ours(AlterTableStmt *stmt, Alter *alter)
 	if (!is_stream && !is_view && !OidIsValid(target))
 		return false;
 
+	PreventCommandDuringRecovery("ALTER TABLE"); /* no such lock there */
 	alter->relid = RangeVarGetRelidExtended(stmt->relation, lockmode, 0,
 											RangeVarCallbackOwnsRelation, NULL);
 	is_stream = weir_catalog_is_stream_oid(alter->relid);
@@ -1879,7 +1881,9 @@ truncate_tables(Utility *u)
 	Statement statement = {0};
 	ListCell *lc;
 
-	if (!OidIsValid(weir_catalog_stream_am()) || weir_shared == NULL)
+	/* on a standby core refuses it */
+	if (!OidIsValid(weir_catalog_stream_am()) || weir_shared == NULL ||
+		RecoveryInProgress())
 	{
 		run_core(u);
 		return;

@@ -106,6 +106,8 @@ seed_numbers(void)
 {
 	if (weir_shared->boot_number == WEIR_NO_NUMBER)
 	{
+		/* before that there is no insert position, and it is asked for once */
+		Ensure(!RecoveryInProgress(), "numbers are asked for in recovery");
 		weir_shared->boot_number = GetXLogInsertRecPtr();
 		weir_shared->last_number = weir_shared->boot_number;
 	}

@@ -519,7 +519,9 @@ weir_stats_wait_for(PG_FUNCTION_ARGS)
 	timeout_us = timeout_from(PG_GETARG_INTERVAL_P(1));
 	if (RecoveryInProgress())
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("continuous views do not run on a standby")));
+						errmsg("continuous views do not run on a standby"),
+						errhint("They answer from the last checkpoint that has "
+								"arrived here; wait on the primary.")));
 
 	if (!PG_ARGISNULL(0))
 	{
@@ -555,7 +557,8 @@ stream_mark(Relation rel, WeirWatermark *mark)
 	WeirStreamShared *s = NULL;
 	bool valid = false;
 
-	if (weir_shared != NULL)
+	/* what a standby replays is not published: look each time, keep nothing */
+	if (weir_shared != NULL && !RecoveryInProgress())
 		s = weir_shmem_stream(relid, true);
 	if (s != NULL)
 	{
@@ -1282,7 +1285,8 @@ measure_lag(Oid stream, WeirPosition position, Lag *lag)
 
 	LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
 	head = weir_shared->ring_head;
-	if (position < weir_shared->boot_number)
+	if (weir_shared->boot_number == WEIR_NO_NUMBER ||
+		position < weir_shared->boot_number)
 	{
 		/* of what was written before this start only the log itself knows */
 		lag->known = false;
