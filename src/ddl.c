@@ -1647,6 +1647,19 @@ alter_table(Utility *u)
 
 /* ---- REFRESH ---- */
 
+/* Is the generation that answers lost, or the one that was to replace it? */
+static bool
+view_is_lost(Oid view, const WeirWish *wish)
+{
+	WeirPositionRow row;
+
+	return (weir_catalog_position_get(view, -1, NULL, &row, NULL) &&
+			row.failed_resumes == WEIR_LOST) ||
+		   (weir_catalog_position_get(view, wish->generation, NULL, &row,
+									  NULL) &&
+			row.failed_resumes == WEIR_LOST);
+}
+
 /* Make a view that was stopped or runs (re)start from the retained log. */
 static void
 start_view(Oid view)
@@ -1666,7 +1679,18 @@ start_view(Oid view)
 	}
 	else if (wish.wanted != WEIR_WANT_STOP)
 	{
-		if (wish.since < trimmed)
+		/* one that is lost can have no more than what is left */
+		if (wish.since < trimmed && view_is_lost(view, &wish))
+			ereport(
+				NOTICE,
+				(errmsg("continuous view \"%s\" is rebuilt from the events "
+						"that are left",
+						get_rel_name(view)),
+				 errdetail("What it has counted of events that stream \"%s\" "
+						   "does not hold any more goes when the rebuild is "
+						   "complete.",
+						   get_rel_name(plan->stream))));
+		else if (wish.since < trimmed)
 			ereport(
 				ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -1799,17 +1823,16 @@ checkpoint_worker(void *arg)
 	return v == NULL ? 0 : v->worker_pid;
 }
 
-/* Has the view this stream's log, up to number, on disk? */
+/* Has the view this stream's log, up to number, on disk, or no need of it? */
 static bool
 view_has_durably(Oid view, WeirNumber number)
 {
-	WeirPositionRow row;
+	WeirPosition position;
 
-	return weir_catalog_position_get(view, -1, NULL, &row, NULL) &&
-		   row.position >= number;
+	return !weir_catalog_needs_log(view, &position) || position >= number;
 }
 
-/* The views of a stream that must not lose events: all but stopped ones. */
+/* The views of a stream that run, or shall: all but stopped ones. */
 static List *
 dependent_views(Oid stream)
 {
@@ -1917,7 +1940,8 @@ truncate_tables(Utility *u)
 		{
 			Oid view = lfirst_oid(lc2);
 
-			if (unnumbered || !view_has_durably(view, number))
+			/* one that is lost needs nothing, numbered or not */
+			if (!view_has_durably(view, unnumbered ? PG_UINT64_MAX : number))
 				ereport(
 					ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),

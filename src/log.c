@@ -1830,6 +1830,7 @@ weir_log_collect_prepared(Relation rel)
 typedef struct TrimTxn
 {
 	WeirNumber number;
+	TimestampTz arrival;
 	TimestampTz watermark;
 	uint64 nbytes;
 	uint64 nrows;
@@ -1867,6 +1868,7 @@ trim_collect(void *arg, const WeirTxn *txn)
 						  : palloc(t->space * sizeof(TrimTxn));
 	}
 	t->txns[t->n].number = txn->number;
+	t->txns[t->n].arrival = txn->arrival;
 	t->txns[t->n].watermark = txn->watermark;
 	t->txns[t->n].nbytes = txn->nbytes;
 	t->txns[t->n].nrows = txn->nrows;
@@ -1997,6 +1999,45 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 			pgstat_count_heap_delete(rel);
 			rel->pgstat_info->trans->tuples_deleted += nrows - 1;
 		}
+	}
+	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+void
+weir_log_held(Relation rel, WeirPosition up_to, TimestampTz older_than,
+			  uint64 keep_bytes, const WeirPosition *after, uint64 *held, int n)
+{
+	MemoryContext cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir log held", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TrimState trim;
+	uint64 remain;
+	bool full = keep_bytes == PG_INT64_MAX;
+
+	memset(&trim, 0, sizeof(trim));
+	trim.up_to = up_to;
+	trim.older_than = DT_NOEND;
+	trim.kept = WEIR_NO_TIME;
+	memset(held, 0, n * sizeof(uint64));
+	collect_transactions(rel, snapshot, WEIR_NO_NUMBER, true, trim_collect,
+						 &trim);
+	if (trim.n > 1)
+		qsort(trim.txns, trim.n, sizeof(TrimTxn), compare_trim);
+	remain = trim.total;
+	for (Size i = 0; i < trim.n; i++)
+	{
+		const TrimTxn *txn = &trim.txns[i];
+
+		full = full || remain - txn->nbytes < keep_bytes;
+		if (full && txn->arrival >= older_than)
+			continue;
+		remain -= txn->nbytes;
+		for (int j = 0; j < n; j++)
+			if (txn->number > after[j])
+				held[j] += txn->nbytes;
 	}
 	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);

@@ -298,8 +298,8 @@ view_condition(const WeirWish *wish, WeirViewShared *v,
 	if (wish->wanted == WEIR_WANT_STOP)
 		return COND_STOPPED;
 	/* a pending rebuild is the cure of a loss or a failure */
-	if (v != NULL && status == WEIR_VIEW_LOST &&
-		wish->generation == v->generation)
+	if (row != NULL && row->failed_resumes == WEIR_LOST &&
+		row->generation == wish->generation)
 		return COND_LOST;
 	if (row != NULL && row->failed_resumes >= 0)
 	{
@@ -378,8 +378,11 @@ report_not_running(Oid view, bool named, ViewCondition condition)
 			 errdetail("Its state is \"%s\".", condition_names[condition]),
 			 condition == COND_PAUSED || condition == COND_FAILED
 				 ? errhint("Use weir.resume to continue it.")
-			 : condition == COND_STOPPED || condition == COND_LOST
+			 : condition == COND_STOPPED
 				 ? errhint("Use REFRESH MATERIALIZED VIEW to start it.")
+			 : condition == COND_LOST
+				 ? errhint("Use REFRESH MATERIALIZED VIEW to rebuild it from "
+						   "the events that are left, or drop it.")
 				 : 0));
 }
 
@@ -401,9 +404,6 @@ view_has_consumed(void *arg)
 				  pg_atomic_read_u32(&v->status) == WEIR_VIEW_RUNNING &&
 				  v->state_valid;
 	}
-	if (reached)
-	{
-		/* a REFRESH that has not been swapped in is waited for */
 	if (reached && weir_log_has_unnumbered(wait->stream))
 	{
 		wait->unnumbered = true;
@@ -415,6 +415,9 @@ view_has_consumed(void *arg)
 		wait->unnumbered = false;
 		reached = pg_atomic_read_u64(&v->position) >= wait->target;
 	}
+	if (reached)
+	{
+		/* a REFRESH that has not been swapped in is waited for */
 		if (!weir_catalog_wish_get(wait->view, &wish))
 			wait->gone = true;
 		if (wait->gone ||
@@ -474,17 +477,17 @@ wait_for_view(Oid view, Oid stream, bool named, int64 timeout_us)
 					 .stream = stream,
 					 .named = named,
 					 .next_look = DT_NOBEGIN};
+	WeirViewShared *v = weir_shmem_view(view);
 	bool result;
 
-	/* no worker can see it before we commit */
-	WeirViewShared *v = weir_shmem_view(view);
-	if (created_here(view))
-	{
 	/* who opens the view looks for prepared transactions: before, all may be */
 	wait.unnumbered =
 		v == NULL || !v->state_valid || weir_log_has_unnumbered(stream);
 	wait.target = weir_order_committed(stream);
 
+	/* no worker can see it before we commit */
+	if (created_here(view))
+	{
 		if (!named)
 			return true;
 		ereport(
@@ -820,13 +823,13 @@ Datum
 weir_stats_resume(PG_FUNCTION_ARGS)
 {
 	Oid view = PG_GETARG_OID(0);
-	WeirViewShared *v;
+	WeirPositionRow row;
 	WeirWish wish;
 
+	/* who marks a view as lost holds the same lock */
 	wish_for_change(view, "weir.resume()", &wish);
-	v = weir_shmem_view(view);
-	if (v != NULL && v->generation == wish.generation &&
-		pg_atomic_read_u32(&v->status) == WEIR_VIEW_LOST)
+	if (position_now(view, wish.generation, &row) &&
+		row.failed_resumes == WEIR_LOST)
 		report_not_running(view, true, COND_LOST);
 	wish.wanted = WEIR_WANT_RUN;
 	wish.resumes++;
@@ -1157,15 +1160,10 @@ log_holder(Oid stream)
 
 	foreach(lc, weir_catalog_views_of_stream(stream))
 	{
-		WeirPosition position = 0;
-		WeirPositionRow row;
-		WeirWish wish;
+		WeirPosition position;
 
-		if (!weir_catalog_wish_get(lfirst_oid(lc), &wish) ||
-			wish.wanted == WEIR_WANT_STOP)
+		if (!weir_catalog_needs_log(lfirst_oid(lc), &position))
 			continue;
-		if (position_now(lfirst_oid(lc), wish.generation, &row))
-			position = row.position;
 		if (!OidIsValid(holder) || position < lowest)
 		{
 			holder = lfirst_oid(lc);
@@ -1411,7 +1409,8 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 	}
 	else
 		position = has_pos ? pos.position : 0;
-	if (error[0] == '\0' && condition == COND_FAILED)
+	if (condition == COND_LOST ||
+		(error[0] == '\0' && condition == COND_FAILED))
 	{
 		const char *stored = NULL;
 

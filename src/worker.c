@@ -12,8 +12,13 @@
  * A Run is one generation of one view.  Its states, as others see them:
  *
  *	STARTING -> BUILDING -> RUNNING <-> PAUSED
- *	   |            |          |
+ *	   |            |          |        |
+ *	   |            |          |        +-> LOST
  *	   +------------+----------+-> FAILED -> (weir.resume) -> STARTING
+ *	                                    +-> LOST
+ *
+ * Lost is a generation for which the log is no longer kept (retention.c): its
+ * position row says so, and it stays so until a REFRESH has replaced it.
  *
  * The wish of a view (catalog.h) says what shall be; sync_wishes() makes it so:
  * opens the generation that answers and the one that a REFRESH builds, retires
@@ -81,6 +86,7 @@
 #include "flow.h"
 #include "guc.h"
 #include "log.h"
+#include "retention.h"
 #include "secure.h"
 #include "shmem.h"
 #include "state.h"
@@ -122,7 +128,8 @@ typedef struct Run
 	WeirFlow *flow; /* NULL: not open */
 	Cohort *cohort; /* NULL: consumes nothing */
 	bool failed;
-	int64 failed_resumes; /* where failed: resumes then */
+	int64 failed_resumes; /* where failed: resumes then, or WEIR_LOST */
+	const char *loss;	  /* its position row says that it is lost */
 	bool paused;
 	bool
 		caught_up; /* has once been at the end of the log since it was opened */
@@ -413,7 +420,7 @@ set_failed(Run *run, const char *message)
 	WeirViewShared *v = run->flow ? run->flow->v : NULL;
 
 	run->failed = true;
-	run->failed_resumes = run->resumes;
+	run->failed_resumes = run->loss ? WEIR_LOST : run->resumes;
 	leave_cohort(run);
 	if (v == NULL)
 	{
@@ -425,8 +432,9 @@ set_failed(Run *run, const char *message)
 	}
 	if (v != NULL)
 	{
-		v->failed_resumes = run->resumes;
-		weir_shmem_view_set_status(v, WEIR_VIEW_FAILED, message);
+		v->failed_resumes = run->failed_resumes;
+		weir_shmem_view_set_status(
+			v, run->loss ? WEIR_VIEW_LOST : WEIR_VIEW_FAILED, message);
 	}
 }
 
@@ -819,7 +827,10 @@ open_run(Run *run)
 	schedule_checkpoint(run);
 	row = weir_flow_row(run->flow);
 	if (row->failed_resumes >= run->resumes)
+	{
+		must_sync = must_sync || row->failed_resumes == WEIR_LOST;
 		set_failed(run, row->error ? row->error : "unknown error");
+	}
 	else if (row->failed_resumes >= 0)
 	{
 		PG_TRY();
@@ -876,6 +887,8 @@ free_run(Run *run)
 {
 	runs = list_delete_ptr(runs, run);
 	weir_batch_forget_skips(&run->member);
+	if (run->loss)
+		pfree(unconstify(char *, run->loss));
 	pfree(run);
 }
 
@@ -1208,8 +1221,10 @@ set_want_workers(int n, uint32 looks)
 		weir_shmem_wake_launcher();
 }
 
+/* row: the generation's, or NULL. */
 static void
-list_run(const WeirWish *wish, int64 generation, bool answering)
+list_run(const WeirWish *wish, int64 generation, bool answering,
+		 const WeirPositionRow *row)
 {
 	Run *run = find_run(wish->view, generation);
 
@@ -1225,6 +1240,9 @@ list_run(const WeirWish *wish, int64 generation, bool answering)
 	run->listed = true;
 	run->wanted = wish->wanted;
 	run->resumes = wish->resumes;
+	if (row != NULL && row->failed_resumes == WEIR_LOST && run->loss == NULL)
+		run->loss =
+			MemoryContextStrdup(worker_cxt, row->error ? row->error : "lost");
 }
 
 /* Which generations of the view shall be there. */
@@ -1233,13 +1251,15 @@ list_view(const WeirWish *wish)
 {
 	WeirPositionRow row;
 	int64 answering = wish->generation;
+	bool found;
 
-	if (weir_catalog_position_get(wish->view, -1, NULL, &row, NULL))
+	found = weir_catalog_position_get(wish->view, -1, NULL, &row, NULL);
+	if (found)
 		answering = row.generation;
 	if (answering > wish->generation)
 		elog(ERROR, "view %u has generation %lld, its wish says %lld",
 			 wish->view, (long long) answering, (long long) wish->generation);
-	list_run(wish, answering, true);
+	list_run(wish, answering, true, found ? &row : NULL);
 	if (answering == wish->generation)
 		return;
 
@@ -1248,7 +1268,9 @@ list_view(const WeirWish *wish)
 		 g < wish->generation; g++)
 		if (weir_catalog_position_get(wish->view, g, NULL, &row, NULL))
 			weir_catalog_forget_view(wish->view, g);
-	list_run(wish, wish->generation, false);
+	found = weir_catalog_position_get(wish->view, wish->generation, NULL, &row,
+									  NULL);
+	list_run(wish, wish->generation, false, found ? &row : NULL);
 }
 
 /* All of the wishes that concern us; in a transaction. */
@@ -1326,6 +1348,13 @@ free_orphans(List *elsewhere)
 static void
 follow_wish(Run *run)
 {
+	if (run->loss != NULL)
+	{
+		/* what is in memory of it stays, for readers; else they read the blobs */
+		if (!run->failed || run->failed_resumes != WEIR_LOST)
+			set_failed(run, run->loss);
+		return;
+	}
 	if (run->failed)
 	{
 		if (run->failed_resumes >= run->resumes)
@@ -2028,76 +2057,6 @@ close_all_by_clock(TimestampTz now)
 	MemoryContextSwitchTo(worker_cxt);
 }
 
-/* What all views of the stream have consumed durably. */
-static WeirPosition
-durable_position(Oid stream)
-{
-	WeirPosition result = PG_UINT64_MAX;
-	ListCell *lc;
-
-	foreach(lc, weir_catalog_views_of_stream(stream))
-	{
-		Oid view = lfirst_oid(lc);
-		WeirWish wish;
-		WeirPositionRow row;
-
-		if (!weir_catalog_wish_get(view, &wish) ||
-			wish.wanted == WEIR_WANT_STOP)
-			continue;
-		if (!weir_catalog_position_get(view, -1, NULL, &row, NULL))
-			return WEIR_NO_NUMBER;
-		result = Min(result, row.position);
-		if (row.generation == wish.generation)
-			continue;
-		if (!weir_catalog_position_get(view, wish.generation, NULL, &row, NULL))
-			return WEIR_NO_NUMBER;
-		result = Min(result, row.position);
-	}
-	return result;
-}
-
-/*
- * Let go of events by the stream's options; a transaction of its own.  If
- * somebody else is at it, or a REFRESH relies on what is there, not now.
- */
-static void
-trim_stream(Oid stream)
-{
-	Relation rel;
-	WeirStreamOptions options;
-	WeirPosition up_to;
-	WeirTrimmed trimmed = {.watermark = WEIR_NO_TIME};
-
-	start_transaction();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	rel = ConditionalLockRelationOid(stream, RowExclusiveLock)
-			  ? try_relation_open(stream, NoLock)
-			  : NULL;
-	if (rel != NULL && weir_catalog_is_stream(rel) &&
-		weir_log_lock_history(stream, true))
-	{
-		options = *weir_catalog_stream_options(rel);
-		up_to = durable_position(stream);
-		if (up_to != WEIR_NO_NUMBER && options.retention != PG_INT64_MAX)
-			weir_log_trim(rel, up_to, weir_now() - options.retention, 0,
-						  &trimmed);
-		if (up_to != WEIR_NO_NUMBER && options.retention_size != PG_INT64_MAX)
-		{
-			CommandCounterIncrement();
-			weir_log_trim(rel, up_to, DT_NOEND, options.retention_size,
-						  &trimmed);
-		}
-		if (trimmed.last != WEIR_NO_NUMBER)
-			weir_catalog_set_trimmed(stream, trimmed.last);
-		if (trimmed.watermark != WEIR_NO_TIME)
-			weir_stream_heartbeat(rel, trimmed.watermark, WEIR_RECORD_KEPT);
-	}
-	if (rel != NULL)
-		relation_close(rel, NoLock);
-	PopActiveSnapshot();
-	commit_transaction();
-}
-
 /* Streams that keep less than all: worker 0 looks after those of the database. */
 static List *
 streams_with_retention(void)
@@ -2123,7 +2082,6 @@ streams_with_retention(void)
 			continue;
 		MemoryContextSwitchTo(worker_cxt);
 		result = lappend_oid(result, form->oid);
-	weir_debug_point("adopt-prepared");
 		MemoryContextSwitchTo(TopTransactionContext);
 	}
 	table_endscan(scan);
@@ -2138,7 +2096,7 @@ try_trim(Oid stream)
 {
 	PG_TRY();
 	{
-		trim_stream(stream);
+		weir_retention_trim(stream);
 	}
 	PG_CATCH();
 	{
@@ -2165,6 +2123,7 @@ adopt_prepared(void)
 	if (weir_shared->nprepared == 0)
 		return;
 	start_transaction();
+	weir_debug_point("adopt-prepared");
 	weir_stream_adopt_prepared();
 	commit_transaction();
 }
