@@ -131,5 +131,23 @@ REFRESH MATERIALIZED VIEW b;
 \set VERBOSITY default
 REFRESH MATERIALIZED VIEW CONCURRENTLY b;
 
+-- a rebuild that stands still needs the events, whatever the old rows have
+CREATE TABLE held (k int) USING stream;
+CREATE MATERIALIZED VIEW h USING continuous AS SELECT count(*) AS n FROM held;
+INSERT INTO held SELECT generate_series(1, 10);
+SELECT weir.wait_for('h');
+SELECT weir.checkpoint();
+BEGIN;
+REFRESH MATERIALIZED VIEW h;
+SELECT weir.pause('h');
+COMMIT;
+TRUNCATE held;
+SELECT weir.resume('h');
+SELECT weir.wait_for('h');
+TABLE h;
+TRUNCATE held;
+TABLE h;
+DROP TABLE held CASCADE;
+
 DROP TABLE s CASCADE;
 SELECT count(*) FROM weir.stream_trim;

@@ -14,5 +14,4 @@ ALTER SYSTEM SET weir.checkpoint_interval = '1ms';
 -- the prefix is ours
 SET weir.max_lag = 0;
 SET weir.anything = 'x';
--- a limit that nothing enforces is refused
-ALTER SYSTEM SET weir.max_held_log = '1GB';
+ALTER SYSTEM SET weir.max_held_log = -2;

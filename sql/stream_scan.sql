@@ -150,6 +150,13 @@ RESET parallel_setup_cost;
 RESET parallel_tuple_cost;
 RESET max_parallel_workers_per_gather;
 
+-- columns that only the target list needs, whatever is made of it
+(SELECT date_trunc('hour', ts), a, length(t) FROM s WHERE ts < '2026-01-02' EXCEPT ALL
+ SELECT date_trunc('hour', ts), a, length(t) FROM o WHERE ts < '2026-01-02') UNION ALL
+(SELECT date_trunc('hour', ts), a, length(t) FROM o WHERE ts < '2026-01-02' EXCEPT ALL
+ SELECT date_trunc('hour', ts), a, length(t) FROM s WHERE ts < '2026-01-02');
+SELECT count(a + 1) > 0 AS a, count(t || '') > 0 AS t, count(s) > 0 AS row FROM s WHERE ts < '2026-01-02';
+
 -- what ANALYZE learns, and what VACUUM leaves of it
 SELECT reltuples FROM pg_class WHERE relname = 's';
 SELECT attname, null_frac, n_distinct, round(correlation::numeric, 1) AS correlation

@@ -8,7 +8,8 @@
  * polled; the flows' plans are up to date or are made so by begin.
  *
  * A batch is whole transactions below the horizon, some BATCH_ROWS rows, or one;
- * fewer for a view whose memory was not enough.
+ * fewer for a view whose memory was not enough, then without one that is larger
+ * behind smaller ones.
  * For every slice of their chunks: decode, then let each view fold it.  Then
  * publish each view.
  *
@@ -24,16 +25,26 @@
  * FAILED.  What only user code calls transient (weir_batch_is_claim) means LATER
  * so many times for one event, and then is that event's fault.
  *
+ * A transaction whose groups do not fit into memory, although its windows would
+ * be final after it, goes through again IN_PARTS: weir_batch_run_in_parts, for
+ * one view, in a transaction of its own, without subtransactions (the rows it
+ * writes are found by its xid).  Its events are read in log order; the smallest
+ * event time in the chunks still to come, known from their headers, says which
+ * windows are complete.  So history in order of time needs little memory however
+ * long it is, and history in no order needs as much as before.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/xact.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/bitmapset.h"
 #include "port/pg_bitutils.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -51,11 +62,12 @@
 #include "secure.h"
 #include "stream.h"
 
-#define BATCH_ROWS	 65536
-#define BATCH_BYTES	 (32 * 1024 * 1024)
-#define BATCH_TXNS	 20000
-#define SLICE_CHUNKS 32 /* decoded, they should stay in the cache */
-#define SLICE_BYTES	 (4 * 1024 * 1024)
+#define BATCH_ROWS		65536
+#define BATCH_BYTES		(32 * 1024 * 1024)
+#define BATCH_TXNS		20000
+#define LEAST_PART_ROWS 256 /* smaller parts would not help */
+#define SLICE_CHUNKS	32	/* decoded, they should stay in the cache */
+#define SLICE_BYTES		(4 * 1024 * 1024)
 
 typedef enum Step
 {
@@ -96,6 +108,14 @@ typedef struct Batch
 	char *images[SLICE_CHUNKS];
 	Size lengths[SLICE_CHUNKS];
 	MemoryContext slice_cxt;
+	uint64 slice_max;  /* rows after which a slice ends */
+	uint64 slice_rows; /* of the one at hand */
+
+	bool one_number; /* take no more */
+
+	/* of a transaction in parts */
+	Step step;
+	uint64 part_rows;
 } Batch;
 
 /*
@@ -175,6 +195,22 @@ prepare_decoders(Batch *b)
 	MemoryContextSwitchTo(old);
 }
 
+Relation
+weir_batch_open_stream(Oid stream)
+{
+	Relation rel;
+
+	if (!ConditionalLockRelationOid(stream, AccessShareLock))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("could not lock stream %u", stream)));
+	rel = try_relation_open(stream, NoLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("stream with OID %u does not exist any more", stream)));
+	return rel;
+}
+
 /*
  * Take transactions from the reader: at least one if there is any, and all that
  * share a number.  limit: not beyond this number.
@@ -182,7 +218,7 @@ prepare_decoders(Batch *b)
 static void
 take_transactions(Batch *b, WeirNumber limit)
 {
-	bool careful = false;
+	bool careful = b->one_number;
 	uint64 max_rows = BATCH_ROWS;
 	int space = 16;
 	WeirTxn txn;
@@ -204,8 +240,9 @@ take_transactions(Batch *b, WeirNumber limit)
 		if (txn.number > limit)
 			break;
 		if (b->ntxns > 0 && txn.number != b->txns[b->ntxns - 1].number &&
-			(careful || b->nrows >= max_rows || b->nbytes >= BATCH_BYTES ||
-			 b->ntxns >= BATCH_TXNS))
+			(careful || b->nrows >= max_rows ||
+			 (max_rows < BATCH_ROWS && b->nrows + txn.nrows > max_rows) ||
+			 b->nbytes >= BATCH_BYTES || b->ntxns >= BATCH_TXNS))
 			break;
 		if (b->ntxns == space)
 		{
@@ -231,7 +268,9 @@ next_slice(Batch *b)
 	int n = 0;
 
 	MemoryContextReset(b->slice_cxt);
-	while (n < SLICE_CHUNKS && bytes < SLICE_BYTES && b->txn < b->ntxns)
+	b->slice_rows = 0;
+	while (n < SLICE_CHUNKS && bytes < SLICE_BYTES &&
+		   b->slice_rows < b->slice_max && b->txn < b->ntxns)
 	{
 		WeirTxn *txn = &b->txns[b->txn];
 
@@ -271,6 +310,7 @@ next_slice(Batch *b)
 		b->txn_of[n] = b->txn;
 		b->number_in_txn[n] = b->chunk_in_txn++;
 		bytes += b->lengths[n];
+		b->slice_rows += b->chunks[n].reader->nrows;
 		n++;
 	}
 	b->slice.stream = b->stream;
@@ -511,28 +551,38 @@ claimed_too_often(Batch *b, WeirBatchMember *m, Step step, const ErrorData *e)
 	return true;
 }
 
+/* Is the view to try again for as long as it takes? */
+static bool
+is_transient(Batch *b, WeirBatchMember *m, Step step, const ErrorData *e)
+{
+	if (!weir_batch_is_transient(e) || !weir_batch_is_claim(e))
+		return weir_batch_is_transient(e);
+	/* which event raises it is found out first, as for any other error */
+	return !(step == STEP_SLICE && m->careful == WEIR_NO_NUMBER) &&
+		   !claimed_too_often(b, m, step, e);
+}
+
 /* A step has failed: the view leaves the batch. */
 static void
 drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
 {
 	WeirFlow *flow = m->flow;
 	bool full = flow->too_large && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
-	bool transient = weir_batch_is_transient(e) && !full;
+	bool transient = !full && is_transient(b, m, step, e);
 	char *json = NULL;
-	bool event;
+	bool event = step == STEP_SLICE && !transient && !full;
 
-	/* which event raises it is found out first, as for any other error */
-	if (weir_batch_is_claim(e) &&
-		((step == STEP_SLICE && m->careful == WEIR_NO_NUMBER) ||
-		 claimed_too_often(b, m, step, e)))
-		transient = false;
-	event = step == STEP_SLICE && !transient && !full;
 	b->members = list_delete_ptr(list_copy(b->members), m);
 	m->error = e;
-	if (transient || (full && b->exhausted))
+	if (transient || (full && b->exhausted && !weir_flow_can_part(flow)))
 		m->verdict = WEIR_BATCH_LATER; /* one gives up its memory: enough */
-	else if (full && weir_flow_next_end(flow) <= weir_flow_final_before(flow))
-		m->verdict = WEIR_BATCH_FULL; /* final windows can go to the heap */
+	else if (full && !m->closed &&
+			 weir_flow_next_end(flow) <= weir_flow_final_before(flow))
+	{
+		/* final windows can go to the heap; once, or nothing else is tried */
+		m->closed = true;
+		m->verdict = WEIR_BATCH_FULL;
+	}
 	else if (full && weir_state_drop_closed(flow->state))
 		m->verdict = WEIR_BATCH_FULL; /* whether snapshots need it or not */
 	else if (full && b->txns[0].number != b->txns[b->ntxns - 1].number)
@@ -540,6 +590,11 @@ drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
 		/* some of it may be final when the rest comes */
 		m->max_rows = Max(b->nrows / 4, 1);
 		m->verdict = WEIR_BATCH_AGAIN;
+	}
+	else if (full && weir_flow_can_part(flow))
+	{
+		m->part_rows = BATCH_ROWS;
+		m->verdict = WEIR_BATCH_IN_PARTS;
 	}
 	else if (event && m->careful == WEIR_NO_NUMBER)
 	{
@@ -605,6 +660,8 @@ note_visible(Batch *b, WeirBatchMember *m, TimestampTz now, int64 busy_us)
 	m->claim.tries = 0;
 	if (m->careful != WEIR_NO_NUMBER && m->flow->position >= m->careful)
 		m->careful = WEIR_NO_NUMBER;
+	m->part_rows = 0;
+	m->closed = false;
 	if (m->max_rows > 0)
 		m->max_rows += m->max_rows / 8 + 1;
 	if (m->max_rows >= BATCH_ROWS)
@@ -639,33 +696,285 @@ fold(Batch *b)
 		note_visible(b, lfirst(lc), now, now - start);
 }
 
-bool
-weir_batch_run(Relation rel, WeirLogReader *reader, WeirNumber limit,
-			   TimestampTz watermark, bool by_arrival, List *members,
-			   WeirBatchResult *result)
+/* In the current context. */
+static Batch *
+make_batch(Oid stream, WeirLogReader *reader, TimestampTz watermark,
+		   List *members)
 {
 	Batch *b = palloc0(sizeof(Batch));
 	ListCell *lc;
 
-	b->stream = RelationGetRelid(rel);
-	b->rel = rel;
+	b->stream = stream;
 	b->reader = reader;
 	b->cxt = CurrentMemoryContext;
 	b->slice_cxt =
 		AllocSetContextCreate(b->cxt, "weir slice", ALLOCSET_DEFAULT_SIZES);
+	b->slice_max = PG_UINT64_MAX;
 	b->watermark = watermark;
-	b->by_arrival = by_arrival;
 	b->members = list_copy(members);
 	foreach(lc, members)
 		((WeirBatchMember *) lfirst(lc))->verdict = WEIR_BATCH_OK;
-	take_transactions(b, limit);
-	if (b->ntxns == 0)
-		return false;
-	fold(b);
+	return b;
+}
+
+static void
+tell_result(const Batch *b, WeirBatchResult *result)
+{
 	result->position = b->txns[b->ntxns - 1].number;
 	result->watermark = b->watermark;
 	result->nrows = b->nrows;
 	result->nbytes = b->nbytes;
 	result->at_head = b->published[b->ntxns - 1] != 0;
+}
+
+bool
+weir_batch_run(Relation rel, WeirLogReader *reader, WeirNumber limit,
+			   TimestampTz watermark, bool by_arrival, List *members,
+			   WeirBatchResult *result)
+{
+	Batch *b = make_batch(RelationGetRelid(rel), reader, watermark, members);
+
+	b->rel = rel;
+	b->by_arrival = by_arrival;
+	take_transactions(b, limit);
+	if (b->ntxns == 0)
+		return false;
+	fold(b);
+	tell_result(b, result);
 	return true;
+}
+
+
+/* ---------- in parts ---------- */
+
+/*
+ * For each chunk to come, and the end: the smallest event time in it and those
+ * after it.
+ */
+static TimestampTz *
+times_to_come(Batch *b, int *nchunks)
+{
+	TimestampTz *times = palloc(64 * sizeof(TimestampTz));
+	int size = 64;
+	int n = 0;
+
+	for (int i = 0; i < b->ntxns; i++)
+	{
+		WeirChunkCursor *cursor;
+		char *image;
+		Size len;
+
+		if (b->txns[i].nrows == 0)
+			continue;
+		cursor = weir_log_chunks_begin(b->rel, b->snapshot, &b->txns[i]);
+		while ((image = weir_log_chunks_next(cursor, &len)) != NULL)
+		{
+			WeirChunkHeader header;
+			TimestampTz max_time;
+			WeirRecord record;
+
+			CHECK_FOR_INTERRUPTS();
+			if (n + 1 == size)
+			{
+				size *= 2;
+				times = repalloc_huge(times, size * sizeof(TimestampTz));
+			}
+			(void) weir_chunk_peek(image, len, &times[n], &max_time, &record);
+			memcpy(&header, image, sizeof(header));
+			if (header.nrows == 0)
+				times[n] = DT_NOEND;
+			n++;
+			pfree(image);
+		}
+		weir_log_chunks_end(cursor);
+	}
+	times[n] = DT_NOEND;
+	for (int i = n - 1; i >= 0; i--)
+		times[i] = Min(times[i], times[i + 1]);
+	*nchunks = n;
+	return times;
+}
+
+/* Rows of one part, as it is done in a batch; false: there are no more. */
+static bool
+fold_part(Batch *b, WeirBatchMember *m, int *nchunks)
+{
+	uint64 rows = 0;
+	bool more = true;
+
+	b->step = STEP_BEGIN;
+	do_step(b, m, STEP_BEGIN);
+	prepare_decoders(b);
+	b->step = STEP_SLICE;
+	while (rows < b->part_rows && (more = next_slice(b)))
+	{
+		CHECK_FOR_INTERRUPTS();
+		do_step(b, m, STEP_SLICE);
+		rows += b->slice_rows;
+		*nchunks += b->slice.nchunks;
+	}
+	b->step = STEP_PUBLISH;
+	m->flow->batch_events = rows;
+	return more;
+}
+
+/* For weir_flow_consume_in_parts. */
+static void
+fold_in_parts(void *arg)
+{
+	Batch *b = arg;
+	WeirBatchMember *m = linitial(b->members);
+	MemoryContext part_cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir part", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	TimestampTz *times;
+	int nchunks;
+	int done = 0;
+	bool more = true;
+
+	b->rel = weir_batch_open_stream(b->stream);
+	b->snapshot = GetActiveSnapshot();
+	times = times_to_come(b, &nchunks);
+	for (int i = 0; i < m->nskips; i++)
+		weir_flow_add_error(m->flow, m->skips[i].json, m->skips[i].sqlstate,
+							m->skips[i].message);
+	old = MemoryContextSwitchTo(part_cxt);
+	while (more)
+	{
+		more = fold_part(b, m, &done);
+		Ensure(done <= nchunks, "chunks of a transaction have come to be");
+		weir_flow_part(m->flow, times[done]);
+		weir_debug_point("part-through");
+		MemoryContextSwitchTo(part_cxt);
+		MemoryContextReset(part_cxt);
+	}
+	MemoryContextSwitchTo(old);
+	Ensure(done == nchunks, "chunks of a transaction have vanished");
+	relation_close(b->rel, NoLock);
+}
+
+/*
+ * The transaction is aborted, and with it the flow's state; what is to be done?
+ */
+static void
+judge_parts(Batch *b, WeirBatchMember *m, ErrorData *e)
+{
+	bool full = m->flow->too_large && e->sqlerrcode == ERRCODE_OUT_OF_MEMORY;
+	bool transient = !full && is_transient(b, m, b->step, e);
+	bool event = b->step == STEP_SLICE && !full && !transient;
+
+	m->error = e;
+	if (transient)
+		m->verdict = WEIR_BATCH_LATER;
+	else if (full && b->part_rows > LEAST_PART_ROWS)
+	{
+		m->part_rows = b->part_rows / 4;
+		m->verdict = WEIR_BATCH_IN_PARTS;
+	}
+	else if (event && m->careful == WEIR_NO_NUMBER)
+	{
+		m->careful = b->txns[b->ntxns - 1].number;
+		m->verdict = WEIR_BATCH_IN_PARTS;
+	}
+	else if (event)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		remember_skip(b, m, e);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(b->cxt);
+		m->verdict = m->flow->options->on_error == WEIR_ON_ERROR_SKIP
+						 ? WEIR_BATCH_IN_PARTS
+						 : WEIR_BATCH_FAILED;
+	}
+	else
+		m->verdict = WEIR_BATCH_FAILED;
+}
+
+/* The transactions of the next number, and W after them. */
+static TimestampTz
+take_for_parts(Batch *b)
+{
+	TimestampTz watermark = b->watermark;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	b->rel = weir_batch_open_stream(b->stream);
+	(void) weir_log_reader_poll(b->reader, b->rel);
+	MemoryContextSwitchTo(b->cxt);
+	take_transactions(b, PG_UINT64_MAX);
+	relation_close(b->rel, NoLock);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(b->cxt);
+	for (int i = 0; i < b->ntxns; i++)
+		watermark = Max(watermark, b->txns[i].watermark);
+	return watermark;
+}
+
+/* Raises nothing that the transactions may be at fault for. */
+static void
+consume_in_parts(Batch *b, WeirBatchMember *m, TimestampTz watermark,
+				 MemoryContext caller)
+{
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		weir_secure_user_code(true);
+		if (!weir_flow_consume_in_parts(m->flow, fold_in_parts, b,
+										b->txns[b->ntxns - 1].number,
+										watermark))
+			m->verdict = WEIR_BATCH_LOST;
+		weir_secure_user_code(false);
+	}
+	PG_CATCH();
+	{
+		weir_secure_user_code(false);
+		weir_stream_set_slice(NULL);
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		AbortCurrentTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(b->cxt);
+	if (error != NULL)
+		judge_parts(b, m, error);
+}
+
+bool
+weir_batch_run_in_parts(Oid stream, WeirLogReader *reader,
+						TimestampTz watermark, WeirBatchMember *m,
+						WeirBatchResult *result)
+{
+	static MemoryContext cxt = NULL;
+	MemoryContext caller = CurrentMemoryContext;
+	TimestampTz start = weir_now();
+	TimestampTz now;
+	Batch *b;
+	bool any;
+
+	if (cxt == NULL)
+		cxt = AllocSetContextCreate(TopMemoryContext, "weir parts",
+									ALLOCSET_DEFAULT_SIZES);
+	MemoryContextReset(cxt);
+	MemoryContextSwitchTo(cxt);
+	b = make_batch(stream, reader, watermark, list_make1(m));
+	b->one_number = true;
+	b->part_rows = b->slice_max = m->part_rows;
+	watermark = take_for_parts(b);
+	any = b->ntxns > 0;
+	if (any)
+	{
+		consume_in_parts(b, m, watermark, caller);
+		tell_result(b, result);
+		now = weir_now();
+		if (m->verdict == WEIR_BATCH_OK)
+			note_visible(b, m, now, now - start);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(cxt);
+	return any;
 }

@@ -44,10 +44,12 @@ typedef struct WeirBatchClaim
 typedef enum WeirBatchVerdict
 {
 	WEIR_BATCH_OK,
-	WEIR_BATCH_LATER, /* a lock, memory, a cancel: nobody's fault */
-	WEIR_BATCH_AGAIN, /* at once, alone, from the same position */
-	WEIR_BATCH_FULL,  /* the same once a checkpoint has made room */
-	WEIR_BATCH_FAILED /* the view stops here */
+	WEIR_BATCH_LATER,	 /* a lock, memory, a cancel: nobody's fault */
+	WEIR_BATCH_AGAIN,	 /* at once, alone, from the same position */
+	WEIR_BATCH_FULL,	 /* the same once a checkpoint has made room */
+	WEIR_BATCH_IN_PARTS, /* weir_batch_run_in_parts is to do it */
+	WEIR_BATCH_LOST,	 /* of that: another owner */
+	WEIR_BATCH_FAILED	 /* the view stops here */
 } WeirBatchVerdict;
 
 /* A view that goes through batches; zeroed before the first. */
@@ -56,6 +58,8 @@ typedef struct WeirBatchMember
 	WeirFlow *flow;
 	WeirNumber careful; /* up to here one transaction at a time, row by row */
 	uint64 max_rows;	/* of a batch, as memory is short; 0: the usual */
+	bool closed;		/* what is final, to make room for the next batch */
+	uint64 part_rows;	/* not 0: the next transaction goes in such parts */
 	WeirSkippedRow *skips; /* of the transaction at hand */
 	int nskips;
 	WeirBatchClaim claim; /* the latest */
@@ -86,6 +90,21 @@ extern bool weir_batch_run(Relation rel, WeirLogReader *reader,
 						   WeirNumber limit, TimestampTz watermark,
 						   bool by_arrival, List *members,
 						   WeirBatchResult *result);
+
+/*
+ * Bring the next transaction (the next ones, if they share a number) through one
+ * view in parts and checkpoint it; see batch.c.  Outside of any transaction; the
+ * flow is as its last checkpoint.  False: there is none.  verdict OK: it is
+ * through; else the flow can only be closed, and what opens it again starts
+ * before the transaction.  error is palloc'd in the current context; of a view
+ * that has FAILED by an event, that is the last of skips.
+ */
+extern bool weir_batch_run_in_parts(Oid stream, WeirLogReader *reader,
+									TimestampTz watermark, WeirBatchMember *m,
+									WeirBatchResult *result);
+
+/* Lock and open a stream; raises if that would have to wait. */
+extern Relation weir_batch_open_stream(Oid stream);
 
 extern void weir_batch_forget_skips(WeirBatchMember *m);
 

@@ -1302,6 +1302,32 @@ weir_catalog_position_put(const WeirPositionRow *row, ItemPointer tid)
 	return ok;
 }
 
+bool
+weir_catalog_needs_log(Oid view, WeirPosition *position)
+{
+	WeirWish wish;
+	WeirPositionRow row;
+	bool needs;
+
+	*position = WEIR_NO_NUMBER;
+	if (!weir_catalog_wish_get(view, &wish) || wish.wanted == WEIR_WANT_STOP)
+		return false;
+	if (!weir_catalog_position_get(view, -1, NULL, &row, NULL))
+		return true;
+	needs = row.failed_resumes != WEIR_LOST;
+	if (needs)
+		*position = row.position;
+	if (row.generation == wish.generation)
+		return needs;
+	if (!weir_catalog_position_get(view, wish.generation, NULL, &row, NULL))
+		*position = WEIR_NO_NUMBER;
+	else if (row.failed_resumes == WEIR_LOST)
+		return needs;
+	else
+		*position = needs ? Min(*position, row.position) : row.position;
+	return true;
+}
+
 void
 weir_catalog_forget_view(Oid view, int64 generation)
 {

@@ -150,6 +150,9 @@ extern bool weir_catalog_unset_stream_end(Oid stream);
 
 /* ---- positions ---- */
 
+/* failed_resumes: no resume continues it, see retention.c */
+#define WEIR_LOST PG_INT64_MAX
+
 typedef struct WeirPositionRow
 {
 	Oid view;
@@ -166,7 +169,8 @@ typedef struct WeirPositionRow
 	int64 late_partial;
 	int64 final_rows;
 	bool built;			  /* has once reached the end of its history */
-	int64 failed_resumes; /* -1, or: failed, until wish.resumes exceeds */
+	int64 failed_resumes; /* -1, or: failed, until wish.resumes exceeds; or
+						   * WEIR_LOST */
 	char *sqlstate;		  /* of the failure, or NULL */
 	char *error;
 	int32 format;		/* of the blobs */
@@ -189,6 +193,12 @@ extern bool weir_catalog_position_get(Oid view, int64 generation, Snapshot snap,
  */
 extern bool weir_catalog_position_put(const WeirPositionRow *row,
 									  ItemPointer tid);
+
+/*
+ * What the view's generations, but for lost ones, have consumed durably.  False:
+ * it needs nothing of its stream's log: it is stopped, or lost.
+ */
+extern bool weir_catalog_needs_log(Oid view, WeirPosition *position);
 
 /* Everything about a view (all tables); generation -1: of all generations. */
 extern void weir_catalog_forget_view(Oid view, int64 generation);

@@ -303,18 +303,52 @@ prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
 	return remain;
 }
 
+/* Moves windows to the heap; false: none closes. */
+static bool
+close_windows(WeirCheckpoint *c, int64 final_before, int64 *rows)
+{
+	TransactionId xid = GetTopTransactionId();
+
+	*rows = 0;
+	if (final_before == PG_INT64_MIN || !c->closable(c->arg, final_before))
+		return false;
+
+	/*
+	 * The stamp goes first: a reader either finds the panes unstamped in its
+	 * cut, or stamped by a transaction that its snapshot cannot see, or its
+	 * snapshot sees the rows in the heap.
+	 */
+	weir_state_stamp(c->state, final_before, xid, c->overlap);
+	weir_debug_point("checkpoint-stamped");
+	*rows = c->close_windows(c->arg, final_before, xid);
+	CommandCounterIncrement();
+	return true;
+}
+
+bool
+weir_checkpoint_close(WeirCheckpoint *c, int64 final_before)
+{
+	int64 rows;
+	bool closes = close_windows(c, final_before, &rows);
+
+	if (final_before != PG_INT64_MIN)
+		c->row.closed_before = Max(c->row.closed_before, final_before);
+	c->row.final_rows += rows;
+	return closes;
+}
+
 bool
 weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 {
-	WeirPositionRow row = c->row;
+	WeirPositionRow row;
 	ItemPointerData tid = c->tid;
 	TimestampTz start = weir_now();
 	BlobWriter w = {0};
 	Relation view;
-	TransactionId xid;
 	TransactionId oldest;
 	uint64 version;
 	int64 blob_bytes = c->blob_bytes;
+	int64 rows;
 	bool closes;
 
 	SetCurrentStatementStartTimestamp();
@@ -322,40 +356,31 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	PushActiveSnapshot(GetTransactionSnapshot());
 
 	/* DROP, ALTER and REFRESH hold more; they must not find a half of us */
-	if (!ConditionalLockRelationOid(row.view, AccessShareLock))
+	if (!ConditionalLockRelationOid(c->row.view, AccessShareLock))
 		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 						errmsg("could not lock continuous view \"%s\" for its "
 							   "checkpoint",
-							   view_name(row.view))));
-	view = try_relation_open(row.view, NoLock);
+							   view_name(c->row.view))));
+	view = try_relation_open(c->row.view, NoLock);
 	if (view == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("continuous view with OID %u does not exist any more",
-						row.view)));
-	oldest = row.answering ? GetOldestNonRemovableTransactionId(view)
-						   : ReadNextTransactionId();
+						c->row.view)));
+	oldest = c->row.answering ? GetOldestNonRemovableTransactionId(view)
+							  : ReadNextTransactionId();
 	relation_close(view, NoLock);
 	weir_state_sweep(c->state, oldest);
 
-	xid = GetTopTransactionId();
-	closes = final_before != PG_INT64_MIN && c->closable(c->arg, final_before);
+	weir_debug_point("checkpoint-start");
+	if (c->parts)
+		final_before = c->parts(c->arg);
+	closes = close_windows(c, final_before, &rows);
+	row = c->row;
 	row.checkpoint_seq++;
 	if (final_before != PG_INT64_MIN)
 		row.closed_before = Max(row.closed_before, final_before);
-	weir_debug_point("checkpoint-start");
-	if (closes)
-	{
-		/*
-		 * The stamp goes first: a reader either finds the panes unstamped in
-		 * its cut, or stamped by a transaction that its snapshot cannot see,
-		 * or its snapshot sees the rows in the heap.
-		 */
-		weir_state_stamp(c->state, final_before, xid, c->overlap);
-		weir_debug_point("checkpoint-stamped");
-		row.final_rows += c->close_windows(c->arg, final_before, xid);
-		CommandCounterIncrement();
-	}
+	row.final_rows += rows;
 	weir_debug_point("checkpoint-closed");
 
 	version = weir_state_version(c->state);
@@ -408,6 +433,8 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 		return false;
 	}
 	PopActiveSnapshot();
+	if (c->show)
+		c->show(c->arg, row.closed_before);
 	weir_debug_point("checkpoint-commit");
 	CommitTransactionCommand();
 

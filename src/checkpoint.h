@@ -37,6 +37,12 @@ typedef struct WeirCheckpoint
 	bool overlap; /* a window may go before the panes it is made of */
 	/* Other rows that belong into this transaction; may be NULL. */
 	void (*also)(void *arg);
+	/* NULL, or: the next transaction of the log does not fit into memory; hide
+	 * the state, fold it part by part, closing windows meanwhile by
+	 * weir_checkpoint_close, and set c->row.  Returns final_before. */
+	int64 (*parts)(void *arg);
+	/* With parts: all is written, show it; the commit follows. */
+	void (*show)(void *arg, int64 closed_before);
 	void *arg;
 } WeirCheckpoint;
 
@@ -49,6 +55,10 @@ typedef struct WeirCheckpoint
  * harmless).  False: another owner wrote the position row; give up the view.
  */
 extern bool weir_checkpoint_run(WeirCheckpoint *c, int64 final_before);
+
+/* For parts: put the rows of windows with end <= final_before where they belong,
+ * and note it in c->row.  False: there are none. */
+extern bool weir_checkpoint_close(WeirCheckpoint *c, int64 final_before);
 
 /* Format of the blobs this code writes: WeirPositionRow.format. */
 #define WEIR_BLOB_FORMAT 1

@@ -47,6 +47,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
@@ -1523,6 +1524,7 @@ alter_is_ours(AlterTableStmt *stmt, Alter *alter)
 	if (!is_stream && !is_view && !OidIsValid(target))
 		return false;
 
+	PreventCommandDuringRecovery("ALTER TABLE"); /* no such lock there */
 	alter->relid = RangeVarGetRelidExtended(stmt->relation, lockmode, 0,
 											RangeVarCallbackOwnsRelation, NULL);
 	is_stream = weir_catalog_is_stream_oid(alter->relid);
@@ -1645,6 +1647,19 @@ alter_table(Utility *u)
 
 /* ---- REFRESH ---- */
 
+/* Is the generation that answers lost, or the one that was to replace it? */
+static bool
+view_is_lost(Oid view, const WeirWish *wish)
+{
+	WeirPositionRow row;
+
+	return (weir_catalog_position_get(view, -1, NULL, &row, NULL) &&
+			row.failed_resumes == WEIR_LOST) ||
+		   (weir_catalog_position_get(view, wish->generation, NULL, &row,
+									  NULL) &&
+			row.failed_resumes == WEIR_LOST);
+}
+
 /* Make a view that was stopped or runs (re)start from the retained log. */
 static void
 start_view(Oid view)
@@ -1664,7 +1679,18 @@ start_view(Oid view)
 	}
 	else if (wish.wanted != WEIR_WANT_STOP)
 	{
-		if (wish.since < trimmed)
+		/* one that is lost can have no more than what is left */
+		if (wish.since < trimmed && view_is_lost(view, &wish))
+			ereport(
+				NOTICE,
+				(errmsg("continuous view \"%s\" is rebuilt from the events "
+						"that are left",
+						get_rel_name(view)),
+				 errdetail("What it has counted of events that stream \"%s\" "
+						   "does not hold any more goes when the rebuild is "
+						   "complete.",
+						   get_rel_name(plan->stream))));
+		else if (wish.since < trimmed)
 			ereport(
 				ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -1797,17 +1823,16 @@ checkpoint_worker(void *arg)
 	return v == NULL ? 0 : v->worker_pid;
 }
 
-/* Has the view this stream's log, up to number, on disk? */
+/* Has the view this stream's log, up to number, on disk, or no need of it? */
 static bool
 view_has_durably(Oid view, WeirNumber number)
 {
-	WeirPositionRow row;
+	WeirPosition position;
 
-	return weir_catalog_position_get(view, -1, NULL, &row, NULL) &&
-		   row.position >= number;
+	return !weir_catalog_needs_log(view, &position) || position >= number;
 }
 
-/* The views of a stream that must not lose events: all but stopped ones. */
+/* The views of a stream that run, or shall: all but stopped ones. */
 static List *
 dependent_views(Oid stream)
 {
@@ -1879,7 +1904,9 @@ truncate_tables(Utility *u)
 	Statement statement = {0};
 	ListCell *lc;
 
-	if (!OidIsValid(weir_catalog_stream_am()) || weir_shared == NULL)
+	/* on a standby core refuses it */
+	if (!OidIsValid(weir_catalog_stream_am()) || weir_shared == NULL ||
+		RecoveryInProgress())
 	{
 		run_core(u);
 		return;
@@ -1913,7 +1940,8 @@ truncate_tables(Utility *u)
 		{
 			Oid view = lfirst_oid(lc2);
 
-			if (unnumbered || !view_has_durably(view, number))
+			/* one that is lost needs nothing, numbered or not */
+			if (!view_has_durably(view, unnumbered ? PG_UINT64_MAX : number))
 				ereport(
 					ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
@@ -2117,7 +2145,8 @@ transaction(Utility *u)
 	if ((!commit_prepared && !rollback_prepared) || weir_shared == NULL)
 		return;
 
-	/* number its events, or forget them */
+	/* number its events, or forget them; if that fails, a worker does it */
+	weir_debug_point("prepared-ended");
 	if (OidIsValid(weir_catalog_stream_am()))
 		weir_stream_adopt_prepared();
 	if (rollback_prepared)

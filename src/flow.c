@@ -27,8 +27,13 @@
  * an allocator's header or rounding, and published in the order they came.
  *
  * The cache is bounded by the batch, which the worker ends after some 64 k
- * rows; but a transaction is never cut.  One that touches so many groups that
- * they could not be published makes the view fail as they would then.
+ * rows; but a transaction is not cut.  One that touches so many groups that
+ * they could not be published raises, as they would then, and goes through in
+ * parts (weir_flow_consume_in_parts): each is published, yet hidden from readers,
+ * and windows that nothing more of the transaction can reach go to the heap,
+ * all in the transaction of one checkpoint.  It shows everything just before it
+ * commits; that order, as readers who do not see its rows by their snapshot find
+ * them by its xid, while there is none to hide rows they see already.
  *
  * The plan lives in its own context ("weir plan") and is made again at the
  * next begin when anything it depends on has changed: the view, its stream,
@@ -188,6 +193,14 @@ typedef struct WeirFlowPrivate
 	uint64 taken_size;
 	bool unclosed;	/* among them are some to close */
 	int most_spans; /* of a key, since the last checkpoint */
+
+	/* of a transaction in parts */
+	bool in_parts;
+	int64 parts_before; /* windows with end <= this are final now */
+	void (*fold)(void *arg);
+	void *fold_arg;
+	WeirPosition parts_position; /* after the transaction */
+	TimestampTz parts_watermark;
 
 	char *layout;
 	WeirLate *late_events; /* for the late table */
@@ -1119,6 +1132,14 @@ in_heap_before(const WeirFlow *flow)
 	return flow->priv->checkpoint.row.closed_before;
 }
 
+/* Of those memory need not keep the spans. */
+static int64
+swept_before(const WeirFlow *flow)
+{
+	/* what readers need is kept beside what parts do */
+	return flow->priv->in_parts ? in_heap_before(flow)
+								: weir_state_swept(flow->state);
+}
 
 /* What raises here leaves the flow with its old plan, and still to be planned. */
 void
@@ -1149,7 +1170,7 @@ weir_flow_begin(WeirFlow *flow)
 	flow->too_large = false;
 	/* no batch has more rows than it adds to events_in: numbers only grow */
 	flow->priv->next_ordinal = pg_atomic_read_u64(&flow->v->events_in);
-	flow->priv->limits.swept = weir_state_swept(flow->state);
+	flow->priv->limits.swept = swept_before(flow);
 	flow->priv->limits.before = weir_flow_final_before(flow);
 	flow->priv->started = true;
 }
@@ -1309,6 +1330,8 @@ weir_flow_discard(WeirFlow *flow)
 int64
 weir_flow_final_before(WeirFlow *flow)
 {
+	if (flow->priv->in_parts)
+		return flow->priv->parts_before;
 	switch (flow->plan->window.kind)
 	{
 		case WEIR_WINDOW_NONE:
@@ -1867,6 +1890,218 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 	return done;
 }
 
+
+/* ---------- a transaction in parts ---------- */
+
+/*
+ * Of the keys taken: forget windows that need not be kept, and say when there is
+ * something to do for them again.  Those that wait for a snapshot stay taken.
+ */
+static void
+trim_taken(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirSpanLimits limits = {swept_before(flow), weir_flow_final_before(flow)};
+	int64 closed = in_heap_before(flow);
+	WeirSpanLimits unseen = {closed, limits.before};
+	WeirPut *puts = palloc(sizeof(WeirPut) * 64);
+	int nputs = 0;
+	int size = 64;
+	uint64 kept = 0;
+
+	for (uint64 i = 0; i < p->ntaken; i++)
+	{
+		uint32 hash = p->taken[i];
+		dsa_pointer iter = 0;
+		dsa_pointer ref;
+		bool waits = false;
+		int64 due = PG_INT64_MAX;
+		WeirGroup g;
+
+		CHECK_FOR_INTERRUPTS();
+		while (weir_state_find(flow->state, WEIR_PANE_SPANS, hash, &iter, &ref,
+							   &g))
+		{
+			Size len = g.statelen;
+			char *trimmed = weir_spans_trim(p->spans, g.state, &len, &limits);
+			char *rest = NULL;
+			Size rest_len = len;
+			WeirPut *put;
+
+			/* what will be left when no snapshot needs the others any more */
+			if (trimmed != NULL)
+				rest = weir_spans_trim(p->spans, trimmed, &rest_len, &unseen);
+			if (rest != NULL)
+			{
+				due =
+					Min(due, weir_spans_due(p->spans, rest, rest_len, closed));
+				pfree(rest);
+			}
+			waits |= trimmed != NULL && (rest == NULL || rest_len < len);
+			if (trimmed != NULL && len == g.statelen)
+			{
+				pfree(trimmed);
+				continue;
+			}
+			if (trimmed == NULL && weir_state_is_shown(flow->state, ref))
+			{
+				waits = true;
+				continue;
+			}
+			if (nputs == size)
+			{
+				size *= 2;
+				puts = repalloc_huge(puts, size * sizeof(WeirPut));
+			}
+			put = &puts[nputs++];
+			MemSet(put, 0, sizeof(WeirPut));
+			put->group = g;
+			put->group.key = memcpy(palloc(g.keylen), g.key, g.keylen);
+			put->group.state = trimmed;
+			put->group.statelen = len;
+			put->ref = ref;
+			put->remove = trimmed == NULL;
+		}
+		if (waits)
+			p->taken[kept++] = hash;
+		weir_timers_set(p->timers, hash, due);
+	}
+	p->ntaken = kept;
+	if (nputs > 0)
+	{
+		weir_state_reserve(flow->state, puts, nputs);
+		weir_state_publish(flow->state, puts, nputs, flow->position,
+						   flow->watermark);
+	}
+}
+
+/* WeirCheckpoint.parts */
+static int64
+run_parts(void *arg)
+{
+	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+	WeirPositionRow *row = &p->checkpoint.row;
+	WeirViewShared *v = flow->v;
+
+	p->parts_before = weir_flow_final_before(flow);
+	p->in_parts = true;
+	/* windows that only old snapshots need are found in the heap, too */
+	(void) weir_state_drop_closed(flow->state);
+	weir_state_hide(flow->state);
+	p->fold(p->fold_arg);
+	row->position = p->parts_position;
+	row->watermark = p->parts_watermark;
+	row->events_in = pg_atomic_read_u64(&v->events_in);
+	row->late = pg_atomic_read_u64(&v->late);
+	row->late_partial = pg_atomic_read_u64(&v->late_partial);
+	if (flow->plan->window.kind != WEIR_WINDOW_COUNT)
+		p->parts_before =
+			Max(p->parts_before,
+				weir_window_final_through(&flow->plan->window, flow->lateness,
+										  p->parts_watermark));
+	return p->parts_before;
+}
+
+/* WeirCheckpoint.show */
+static void
+show_parts(void *arg, int64 closed_before)
+{
+	WeirFlow *flow = arg;
+	WeirFlowPrivate *p = flow->priv;
+
+	weir_state_show(flow->state, closed_before, p->parts_position,
+					p->parts_watermark);
+}
+
+bool
+weir_flow_can_part(const WeirFlow *flow)
+{
+	const WeirWindow *w = &flow->plan->window;
+
+	return w->kind != WEIR_WINDOW_NONE && !w->by_arrival;
+}
+
+void
+weir_flow_part(WeirFlow *flow, TimestampTz rest)
+{
+	WeirFlowPrivate *p = flow->priv;
+	const WeirWindow *w = &flow->plan->window;
+	int64 through;
+
+	Assert(p->in_parts && p->started);
+	weir_flow_publish(flow, flow->position, flow->watermark);
+	if (w->kind == WEIR_WINDOW_COUNT)
+		through = (int64) pg_atomic_read_u64(&flow->v->events_in);
+	else
+		through = Min(
+			weir_window_final_through(w, 0, rest),
+			weir_window_final_through(w, flow->lateness, p->parts_watermark));
+	p->parts_before = Max(p->parts_before, through);
+	flow->too_large = true; /* what is raised for want of memory here */
+	if (weir_checkpoint_close(&p->checkpoint, p->parts_before))
+	{
+		p->unclosed = false;
+		p->most_spans = 0;
+		weir_state_drop_hidden(flow->state);
+	}
+	if (p->ntaken > 0 && !p->unclosed)
+		trim_taken(flow);
+	if (weir_late_is_large(p->late_events))
+	{
+		weir_late_write(p->late_events, flow->plan, &p->checkpoint.row);
+		weir_late_written(p->late_events);
+	}
+	flow->too_large = false;
+}
+
+bool
+weir_flow_consume_in_parts(WeirFlow *flow, void (*fold)(void *arg), void *arg,
+						   WeirPosition position, TimestampTz watermark)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirCheckpoint *c = &p->checkpoint;
+	int64 seq = c->row.checkpoint_seq;
+	bool done;
+
+	Assert(!p->started && !weir_flow_dirty(flow));
+	p->fold = fold;
+	p->fold_arg = arg;
+	p->parts_position = position;
+	p->parts_watermark = watermark;
+	c->parts = run_parts;
+	c->show = show_parts;
+	flow->v->owes_rows = true; /* until all is durable */
+	PG_TRY();
+	{
+		done = weir_checkpoint_run(c, PG_INT64_MIN);
+	}
+	PG_CATCH();
+	{
+		/* whatever the transaction has become: the flow is of no use any more,
+		 * and its successor begins at the checkpoint */
+		if (c->row.checkpoint_seq == seq)
+			weir_state_doubt();
+		else
+			weir_state_shown();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	weir_state_shown();
+	c->parts = NULL;
+	c->show = NULL;
+	p->in_parts = false;
+	if (!done)
+		return false;
+	flow->position = position;
+	flow->watermark = watermark;
+	checkpoint_is_through(flow);
+	return true;
+}
+
+
+/* ---------- the durable side, again ---------- */
+
 bool
 weir_flow_record_failure(WeirFlow *flow, int64 resumes, const char *sqlstate,
 						 const char *message)
@@ -1912,84 +2147,6 @@ weir_flow_record_failure(WeirFlow *flow, int64 resumes, const char *sqlstate,
 	c->row = row;
 	c->tid = tid;
 	return true;
-}
-
-/*
- * Of the keys taken: forget windows that need not be kept, and say when there is
- * something to do for them again.  Those that wait for a snapshot stay taken.
- */
-static void
-trim_taken(WeirFlow *flow)
-{
-	WeirFlowPrivate *p = flow->priv;
-	WeirSpanLimits limits = {weir_state_swept(flow->state),
-							 weir_flow_final_before(flow)};
-	int64 closed = in_heap_before(flow);
-	WeirSpanLimits unseen = {closed, limits.before};
-	WeirPut *puts = palloc(sizeof(WeirPut) * 64);
-	int nputs = 0;
-	int size = 64;
-	uint64 kept = 0;
-
-	for (uint64 i = 0; i < p->ntaken; i++)
-	{
-		uint32 hash = p->taken[i];
-		dsa_pointer iter = 0;
-		dsa_pointer ref;
-		bool waits = false;
-		int64 due = PG_INT64_MAX;
-		WeirGroup g;
-
-		CHECK_FOR_INTERRUPTS();
-		while (weir_state_find(flow->state, WEIR_PANE_SPANS, hash, &iter, &ref,
-							   &g))
-		{
-			Size len = g.statelen;
-			char *trimmed = weir_spans_trim(p->spans, g.state, &len, &limits);
-			char *rest = NULL;
-			Size rest_len = len;
-			WeirPut *put;
-
-			/* what will be left when no snapshot needs the others any more */
-			if (trimmed != NULL)
-				rest = weir_spans_trim(p->spans, trimmed, &rest_len, &unseen);
-			if (rest != NULL)
-			{
-				due =
-					Min(due, weir_spans_due(p->spans, rest, rest_len, closed));
-				pfree(rest);
-			}
-			waits |= trimmed != NULL && (rest == NULL || rest_len < len);
-			if (trimmed != NULL && len == g.statelen)
-			{
-				pfree(trimmed);
-				continue;
-			}
-			if (nputs == size)
-			{
-				size *= 2;
-				puts = repalloc_huge(puts, size * sizeof(WeirPut));
-			}
-			put = &puts[nputs++];
-			MemSet(put, 0, sizeof(WeirPut));
-			put->group = g;
-			put->group.key = memcpy(palloc(g.keylen), g.key, g.keylen);
-			put->group.state = trimmed;
-			put->group.statelen = len;
-			put->ref = ref;
-			put->remove = trimmed == NULL;
-		}
-		if (waits)
-			p->taken[kept++] = hash;
-		weir_timers_set(p->timers, hash, due);
-	}
-	p->ntaken = kept;
-	if (nputs > 0)
-	{
-		weir_state_reserve(flow->state, puts, nputs);
-		weir_state_publish(flow->state, puts, nputs, flow->position,
-						   flow->watermark);
-	}
 }
 
 void

@@ -92,6 +92,25 @@ extern int64 weir_flow_open_end(WeirFlow *flow);
  * ownership. */
 extern bool weir_flow_checkpoint(WeirFlow *flow, bool full);
 
+/*
+ * A transaction whose windows do not fit into memory, in parts: windows in which
+ * nothing of it can come any more, and that are final after it, go to the heap
+ * before the rest is read.  One checkpoint holds it all, and readers see nothing
+ * of it before.  The flow must be as its last checkpoint.
+ *
+ * fold calls weir_flow_begin, weir_flow_slice.., weir_flow_part again and again;
+ * position and watermark are those after the transaction.  False: lost the
+ * ownership.  Raises with the transaction open; then the flow can only be closed,
+ * and the next one opened starts from the checkpoint before.
+ */
+extern bool weir_flow_consume_in_parts(WeirFlow *flow, void (*fold)(void *arg),
+									   void *arg, WeirPosition position,
+									   TimestampTz watermark);
+/* A part is through; no event to come has a time before rest. */
+extern void weir_flow_part(WeirFlow *flow, TimestampTz rest);
+/* Would windows close meanwhile? */
+extern bool weir_flow_can_part(const WeirFlow *flow);
+
 /* The position row as it was last read or written durably. */
 extern const WeirPositionRow *weir_flow_row(const WeirFlow *flow);
 /* Has anything been consumed that the last checkpoint does not hold? */

@@ -30,19 +30,6 @@ static const struct config_enum_entry compression_options[] = {
 	{"lz4", WEIR_COMPRESSION_LZ4, false},
 	{NULL, 0, false}};
 
-/* A limit that nothing enforces would be worse than none. */
-static bool
-check_max_held_log(int *value, void **extra, GucSource source)
-{
-	if (*value == -1)
-		return true;
-	GUC_check_errcode(ERRCODE_FEATURE_NOT_SUPPORTED);
-	GUC_check_errmsg("\"weir.max_held_log\" is not supported yet");
-	GUC_check_errhint("Watch \"held_by\" in weir.streams; drop or resume the "
-					  "view that it names.");
-	return false;
-}
-
 void
 weir_guc_define(void)
 {
@@ -74,11 +61,11 @@ weir_guc_define(void)
 							 NULL);
 
 	DefineCustomIntVariable("weir.max_held_log",
-							"Log that a paused or failed view may hold back "
-							"before it is given up as lost.",
+							"Log that a paused or failed view may keep from "
+							"retention before it is given up as lost.",
 							"-1 means no limit.", &weir_max_held_log, -1, -1,
-							MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB,
-							check_max_held_log, NULL, NULL);
+							MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL,
+							NULL);
 
 #ifdef WEIR_DEBUG
 	DefineCustomStringVariable("weir.debug_points",

@@ -61,6 +61,7 @@
 
 #define SHORT_LIFE (5 * USECS_PER_SEC)
 #define MIN_DELAY  (100 * INT64CONST(1000))
+#define NONE_FREE  USECS_PER_SEC /* nobody tells us when a worker becomes free */
 #define MAX_DELAY  (60 * USECS_PER_SEC)
 #define CRASHES	   3
 #define SCAN_EVERY \
@@ -77,6 +78,7 @@ typedef struct Job
 	bool looks;						/* for the extension */
 	BackgroundWorkerHandle *handle; /* NULL: does not run */
 	TimestampTz started;
+	bool refused; /* no background worker was free for it */
 	TimestampTz not_before;
 	int64 delay;
 } Job;
@@ -327,18 +329,23 @@ start_job(Job *job, TimestampTz now)
 					 weir_crash_count(job->db, job->index));
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (RegisterDynamicBackgroundWorker(&worker, &job->handle))
+	{
 		job->started = now;
+		job->refused = false;
+	}
 	else
 	{
 		weir_crash_forget(job->db, job->index);
 		job->handle = NULL;
-		job->not_before = now + 10 * USECS_PER_SEC;
-		ereport(LOG,
+		job->not_before = now + NONE_FREE;
+		/* tell it once */
+		ereport(job->refused ? DEBUG1 : LOG,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 				 errmsg("no background worker is free to maintain continuous "
 						"views of database %u",
 						job->db),
 				 errhint("Increase max_worker_processes.")));
+		job->refused = true;
 	}
 	MemoryContextSwitchTo(old);
 }
@@ -379,6 +386,16 @@ number_looking(void)
 	return n;
 }
 
+static void
+set_starved(Oid db, bool starved)
+{
+	LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+	for (int i = 0; i < WEIR_MAX_DATABASES; i++)
+		if (weir_shared->databases[i].db == db)
+			weir_shared->databases[i].starved = starved;
+	LWLockRelease(&weir_shared->directory_lock);
+}
+
 /* Start what lacks.  Returns when to come again, in ms. */
 static int64
 start_workers(TimestampTz now)
@@ -389,6 +406,7 @@ start_workers(TimestampTz now)
 	{
 		WeirDatabaseShared d;
 		int want;
+		bool starved = false;
 		bool runs[WEIR_MAX_WORKERS];
 
 		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
@@ -411,11 +429,15 @@ start_workers(TimestampTz now)
 			if (job->handle != NULL)
 				continue; /* on its way */
 			job->looks = d.want_workers == 0;
+			if (now >= job->not_before &&
+				(!job->looks || number_looking() < MAX_LOOKING))
+				start_job(job, now);
 			if (now < job->not_before)
 				wait = Min(wait, (job->not_before - now) / 1000 + 1);
-			else if (!job->looks || number_looking() < MAX_LOOKING)
-				start_job(job, now);
+			starved = starved || job->refused;
 		}
+		if (starved != d.starved)
+			set_starved(d.db, starved);
 	}
 	return wait;
 }

@@ -117,6 +117,8 @@ seed_numbers(void)
 {
 	if (weir_shared->boot_number == WEIR_NO_NUMBER)
 	{
+		/* before that there is no insert position, and it is asked for once */
+		Ensure(!RecoveryInProgress(), "numbers are asked for in recovery");
 		weir_shared->boot_number = GetXLogInsertRecPtr();
 		weir_shared->last_number = weir_shared->boot_number;
 	}
@@ -1803,7 +1805,7 @@ weir_log_has_unnumbered(Oid stream)
 	int n;
 	WeirPrepared *prepared = weir_shmem_prepared(&n);
 
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && weir_shared->nprepared > 0; i++)
 	{
 		WeirPrepared p;
 
@@ -1861,6 +1863,7 @@ weir_log_collect_prepared(Relation rel)
 typedef struct TrimTxn
 {
 	WeirNumber number;
+	TimestampTz arrival;
 	TimestampTz watermark;
 	uint64 nbytes;
 	uint64 nrows;
@@ -1898,6 +1901,7 @@ trim_collect(void *arg, const WeirTxn *txn)
 						  : palloc(t->space * sizeof(TrimTxn));
 	}
 	t->txns[t->n].number = txn->number;
+	t->txns[t->n].arrival = txn->arrival;
 	t->txns[t->n].watermark = txn->watermark;
 	t->txns[t->n].nbytes = txn->nbytes;
 	t->txns[t->n].nrows = txn->nrows;
@@ -2028,6 +2032,45 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 			pgstat_count_heap_delete(rel);
 			rel->pgstat_info->trans->tuples_deleted += nrows - 1;
 		}
+	}
+	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+}
+
+void
+weir_log_held(Relation rel, WeirPosition up_to, TimestampTz older_than,
+			  uint64 keep_bytes, const WeirPosition *after, uint64 *held, int n)
+{
+	MemoryContext cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir log held", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TrimState trim;
+	uint64 remain;
+	bool full = keep_bytes == PG_INT64_MAX;
+
+	memset(&trim, 0, sizeof(trim));
+	trim.up_to = up_to;
+	trim.older_than = DT_NOEND;
+	trim.kept = WEIR_NO_TIME;
+	memset(held, 0, n * sizeof(uint64));
+	collect_transactions(rel, snapshot, WEIR_NO_NUMBER, true, trim_collect,
+						 &trim);
+	if (trim.n > 1)
+		qsort(trim.txns, trim.n, sizeof(TrimTxn), compare_trim);
+	remain = trim.total;
+	for (Size i = 0; i < trim.n; i++)
+	{
+		const TrimTxn *txn = &trim.txns[i];
+
+		full = full || remain - txn->nbytes < keep_bytes;
+		if (full && txn->arrival >= older_than)
+			continue;
+		remain -= txn->nbytes;
+		for (int j = 0; j < n; j++)
+			if (txn->number > after[j])
+				held[j] += txn->nbytes;
 	}
 	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);

@@ -214,6 +214,14 @@ extern void weir_log_trim(Relation rel, WeirPosition up_to,
 						  TimestampTz older_than, uint64 keep_bytes,
 						  WeirTrimmed *trimmed);
 /*
+ * Were everything with number <= up_to to go that is older than older_than, or
+ * in excess of keep_bytes (PG_INT64_MAX: no limit): held[i] is how many bytes of
+ * that have numbers > after[i].
+ */
+extern void weir_log_held(Relation rel, WeirPosition up_to,
+						  TimestampTz older_than, uint64 keep_bytes,
+						  const WeirPosition *after, uint64 *held, int n);
+/*
  * Those who trim exclude those who begin to read a stream's history, until the
  * transaction's end.  False: a trimmer could not have it at once.
  */

@@ -445,11 +445,25 @@ weir_shmem_database(Oid db, bool make)
 		unused->closed = false;
 		unused->wants_look = true;
 		unused->looks_wanted++;
+		unused->starved = false;
 		unused->want_workers = 0;
 		MemSet(unused->ended_well, 0, sizeof(unused->ended_well));
 		pg_atomic_write_u32(&unused->wishes, 0);
 		result = unused;
 	}
+	LWLockRelease(&weir_shared->directory_lock);
+	return result;
+}
+
+bool
+weir_shmem_starved(void)
+{
+	bool result = false;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	for (int i = 0; i < WEIR_MAX_DATABASES; i++)
+		if (weir_shared->databases[i].db == MyDatabaseId)
+			result = weir_shared->databases[i].starved;
 	LWLockRelease(&weir_shared->directory_lock);
 	return result;
 }

@@ -216,6 +216,8 @@ typedef struct WeirDatabaseShared
 	uint32 looks_wanted; /* how often wants_look was set: who looked
 								 * clears it only if nobody has set it
 								 * since he began */
+	bool starved;		 /* a worker that it lacks was not to be had:
+							  * max_worker_processes */
 	int want_workers;	 /* processes that have work; 0: the extension
 								 * was not there when looked for */
 	/* by index: the last worker ended because it was asked to; the launcher
@@ -304,6 +306,8 @@ extern void weir_shmem_view_unclaim(WeirViewShared *v);
  * running at its position until a successor has brought it there again. */
 extern void weir_shmem_view_let_go(WeirViewShared *v);
 extern WeirDatabaseShared *weir_shmem_database(Oid db, bool make);
+/* Does this database lack workers that could not be started? */
+extern bool weir_shmem_starved(void);
 
 /* Wake all workers of a database (and make them look at the wishes again when
  * wishes is true), or the launcher.  Neither allocates nor raises. */

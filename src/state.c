@@ -43,6 +43,14 @@
  * out.  A reader that finds its cut broken starts again (nothing has left its
  * hands before it has all).
  *
+ * A transaction in parts (weir_state_hide .. weir_state_show): "hidden" is one
+ * more than the version at which readers stay meanwhile, however many publishes
+ * follow; what they see there is kept as for an open cut.  Slots with begin >=
+ * hidden and panes "made" >= hidden are known to the writer only: overwritten
+ * in place and freed at once.  Windows of theirs that close never appear in
+ * memory; show makes all else visible in one step, and readers find the rows of
+ * those windows by the transaction that has put them into the heap.
+ *
  * Locks: publish_lock and part_lock as in shmem.h.  What changes without a lock
  * (reserve): bump pointers, new blocks (linked when initialised), OLD -> FREE
  * of versions no cut needs, FREE -> RESERVED.  What a reader may need changes
@@ -154,6 +162,7 @@ typedef struct Pane
 	dsa_pointer parts;	  /* when wide */
 	Part narrow;
 	dsa_pointer legacy; /* blocks of the narrow time, when wide */
+	uint64 made;		/* no cut below this can see anything of it */
 	dsa_pointer next_limbo;
 	uint64 dropped; /* version at which it left the array */
 } Pane;
@@ -171,6 +180,8 @@ typedef struct Root
 	uint32 capacity;
 	dsa_pointer panes;	  /* PaneRef[capacity], by end */
 	uint64 clean_version; /* groups with begin <= it are durable */
+	uint64 hidden;		  /* 0, or version + 1 of what readers see; guard:
+						   * publish_lock */
 	int64 swept;		  /* windows up to this end are not needed here
 						   * any more; guard of this and the next three:
 						   * publish_lock */
@@ -229,14 +240,21 @@ struct WeirState
 	uint32 *order; /* plan by lock, made by publish */
 	int plan_size; /* allocated */
 	int nplan;	   /* valid; 0: none outstanding */
-	bool in_place; /* some overwrite in place is planned */
+	bool in_place; /* some overwrite in place of what a cut may see */
+
+	/* while hidden: moves windows to the heap; invalid: none so far */
+	TransactionId mover;
 
 	/* versions to free, oldest first: [garbage_out, garbage_in) */
 	Garbage *garbage;
 	uint64 garbage_size;
 	uint64 garbage_in;
 	uint64 garbage_out;
+	uint64 unseen_garbage; /* so many of them, with end 0, were never seen */
 };
+
+/* Shown, and the transaction that has put final rows into the heap is open. */
+static WeirViewShared *in_doubt = NULL;
 
 /* The one cut this process holds, for release after an error or exit. */
 static struct
@@ -697,6 +715,7 @@ pane_make(WeirState *s, int64 end)
 
 	pane = at(p);
 	pane->end = end;
+	pane->made = s->v->version + 1;
 	pane->nparts = 1;
 	pane->lock = ((uint64) end * UINT64CONST(0x9E3779B97F4A7C15)) >> 58;
 	i = pane_position(root, end);
@@ -852,14 +871,15 @@ pane_free(WeirState *s, dsa_pointer p)
 /* ---- cuts, the writer's side ---- */
 
 /*
- * The smallest open cut: among all, and among those that are not broken.
- * PG_UINT64_MAX: none.  Without a lock a cut just being opened may be missed;
+ * The smallest open cut: among all, and among those that are not broken; while
+ * hidden, what readers see counts as one.  PG_UINT64_MAX: none.  Without a lock a cut just being opened may be missed;
  * it is at the current version.
  */
 static void
 oldest_cuts(WeirState *s, uint64 *any, uint64 *unbroken)
 {
-	*any = *unbroken = PG_UINT64_MAX;
+	*any = *unbroken =
+		s->root->hidden == 0 ? PG_UINT64_MAX : s->root->hidden - 1;
 	if (pg_atomic_read_u32(&s->v->cuts) == 0)
 		return;
 	for (int i = 0; i < MAX_CUTS; i++)
@@ -888,6 +908,25 @@ break_cuts(Root *root)
 	}
 }
 
+/* Free the versions that no reader can ever have seen, wherever they stand. */
+static void
+collect_unseen(WeirState *s)
+{
+	uint64 out = s->garbage_out;
+
+	for (uint64 i = s->garbage_out; i < s->garbage_in; i++)
+	{
+		Garbage *g = &s->garbage[i];
+
+		if (g->end == 0)
+			slot_free(s, at(g->pane), g->slot);
+		else
+			s->garbage[out++] = *g;
+	}
+	s->garbage_in = out;
+	s->unseen_garbage = 0;
+}
+
 /*
  * Free what no open cut needs: old versions, dropped panes.
  */
@@ -903,6 +942,8 @@ collect_garbage(WeirState *s)
 	 * cut that oldest_cuts() missed is at the current version: above.
 	 */
 	oldest_cuts(s, &any, &unbroken);
+	if (s->unseen_garbage > 0)
+		collect_unseen(s);
 	while (s->garbage_out < s->garbage_in)
 	{
 		Garbage *g = &s->garbage[s->garbage_out];
@@ -1072,7 +1113,8 @@ weir_state_attach(WeirViewShared *v, const char *layout, bool *fresh)
 	WeirState *s;
 	dsa_area *area = open_area();
 
-	*fresh = !v->state_valid || v->publishing || !DsaPointerIsValid(v->root);
+	*fresh = !v->state_valid || v->publishing || !DsaPointerIsValid(v->root) ||
+			 ((Root *) at(v->root))->hidden != 0;
 	if (*fresh)
 		weir_state_discard(v);
 
@@ -1317,7 +1359,14 @@ cancel_reservation(WeirState *s)
 		LWLockRelease(&s->v->publish_lock);
 }
 
-/* May the put go where the old version is?  Only asked while no cut is open. */
+/* Is it of a part of a transaction that is not shown yet? */
+static inline bool
+is_unseen(const WeirState *s, const Slot *slot)
+{
+	return s->root->hidden != 0 && slot->begin >= s->root->hidden;
+}
+
+/* May the put go where the old version is?  Only asked if no cut sees that. */
 static bool
 fits_in_place(const WeirPut *put, Slot *old)
 {
@@ -1390,13 +1439,16 @@ plan_puts(WeirState *s, WeirPut *puts, int n, bool cow)
 		s->nplan = i + 1;
 		if (DsaPointerIsValid(put->ref))
 		{
+			bool unseen;
+
 			plan->old = at(put->ref);
 			Assert(slot_state(plan->old->word) == SLOT_LIVE);
 			if (put->remove)
 				continue;
-			if (!cow && fits_in_place(put, plan->old))
+			unseen = is_unseen(s, plan->old);
+			if ((!cow || unseen) && fits_in_place(put, plan->old))
 			{
-				s->in_place = true;
+				s->in_place = s->in_place || !unseen;
 				continue;
 			}
 		}
@@ -1447,7 +1499,7 @@ give_back_blocks(WeirState *s, Part *part)
 	part->last = last;
 }
 
-static void forget_garbage(WeirState *s);
+static void forget_dropped(WeirState *s);
 
 /* Panes made for a reservation that could not be had. */
 static void
@@ -1476,9 +1528,7 @@ drop_empty_panes(WeirState *s)
 	}
 	root->npanes = out;
 	LWLockRelease(&s->v->publish_lock);
-	memset(s->pane_cache, 0, sizeof(s->pane_cache));
-	s->ring_in = s->ring_out = 0;
-	forget_garbage(s);
+	forget_dropped(s);
 	collect_garbage(s);
 }
 
@@ -1486,6 +1536,7 @@ void
 weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 {
 	WeirViewShared *v = s->v;
+	bool hidden = s->root->hidden != 0;
 
 	cancel_reservation(s);
 	collect_garbage(s);
@@ -1523,7 +1574,7 @@ weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 	}
 	garbage_room(s, n);
 
-	if (!plan_puts(s, puts, n, pg_atomic_read_u32(&v->cuts) > 0))
+	if (!plan_puts(s, puts, n, hidden || pg_atomic_read_u32(&v->cuts) > 0))
 	{
 		bool done;
 
@@ -1531,7 +1582,7 @@ weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 		cancel_reservation(s);
 		break_cuts(s->root);
 		collect_garbage(s);
-		done = plan_puts(s, puts, n, false);
+		done = plan_puts(s, puts, n, hidden);
 		if (!done)
 		{
 			cancel_reservation(s);
@@ -1575,11 +1626,14 @@ replace_in_chain(Part *part, Slot *old, dsa_pointer instead)
 static void
 retire(WeirState *s, Pane *pane, Slot *old, uint64 version)
 {
+	bool unseen = is_unseen(s, old);
+
 	old->next = old->u.older;
 	old->u.end = version;
 	pg_write_barrier(); /* legacy blocks are read under another lock */
 	old->word = (old->word & ~SLOT_STATE_MASK) | SLOT_OLD;
-	garbage_add(s, pane, pointer_to(old), version);
+	garbage_add(s, pane, pointer_to(old), unseen ? 0 : version);
+	s->unseen_garbage += unseen;
 }
 
 /* One put; the caller has the exclusion.  Returns by how much groups grow. */
@@ -1619,7 +1673,9 @@ publish_one(WeirState *s, const PutPlan *plan, const WeirPut *put,
 		return 1;
 	}
 	slot->next = plan->old->next;
-	slot->u.older = pointer_to(plan->old);
+	/* what nobody may see is freed before the versions below it */
+	slot->u.older =
+		is_unseen(s, plan->old) ? plan->old->u.older : pointer_to(plan->old);
 	replace_in_chain(plan->part, plan->old, plan->slot);
 	retire(s, plan->pane, plan->old, version);
 	return 0;
@@ -1694,8 +1750,11 @@ weir_state_publish(WeirState *s, WeirPut *puts, int n, WeirPosition position,
 	}
 	weir_debug_point_critical("state-publish-end");
 	v->version = version;
-	pg_atomic_write_u64(&v->position, position);
-	v->watermark = watermark;
+	if (s->root->hidden == 0)
+	{
+		pg_atomic_write_u64(&v->position, position);
+		v->watermark = watermark;
+	}
 	if (added != 0)
 	{
 		pg_atomic_write_u64(&v->groups, pg_atomic_read_u64(&v->groups) + added);
@@ -1793,9 +1852,18 @@ weir_state_stamp(WeirState *s, int64 through, TransactionId xid, bool overlap)
 {
 	uint32 n;
 	bool *closed;
+	bool hidden = s->root->hidden != 0;
 
-	make_gone_room(s);
-	s->root->nstamps++;
+	if (hidden)
+		Ensure(!TransactionIdIsValid(s->mover) || s->mover == xid,
+			   "a transaction in parts spans two of its view's");
+	if (!hidden || s->mover != xid)
+	{
+		make_gone_room(s);
+		s->root->nstamps++;
+	}
+	if (hidden)
+		s->mover = xid;
 	if (overlap && pane_make(s, through) == NULL)
 		weir_state_out_of_memory(s);
 	n = pane_position(s->root, through);
@@ -1806,8 +1874,15 @@ weir_state_stamp(WeirState *s, int64 through, TransactionId xid, bool overlap)
 		closed[i] = pane_is_closed(pane_number(s->root, i));
 	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
 	for (uint32 i = 0; i < n; i++)
-		if (!closed[i])
-			pane_number(s->root, i)->stamp = xid;
+	{
+		Pane *pane = pane_number(s->root, i);
+
+		if (closed[i])
+			continue;
+		pane->stamp = xid;
+		if (!hidden)
+			pane->made = 0; /* every cut has to know of the stamp */
+	}
 	LWLockRelease(&s->v->publish_lock);
 	pfree(closed);
 }
@@ -1822,6 +1897,22 @@ forget_garbage(WeirState *s)
 		if (((Pane *) at(s->garbage[i].pane))->dropped == 0)
 			s->garbage[out++] = s->garbage[i];
 	s->garbage_in = out;
+}
+
+/* Pointers to panes and slots are good no more; their versions go with them. */
+static void
+forget_dropped(WeirState *s)
+{
+	memset(s->pane_cache, 0, sizeof(s->pane_cache));
+	s->ring_in = s->ring_out = 0;
+	forget_garbage(s);
+}
+
+static void
+count_dropped(WeirState *s, uint64 ngroups)
+{
+	pg_atomic_write_u64(&s->v->groups,
+						pg_atomic_read_u64(&s->v->groups) - ngroups);
 }
 
 /*
@@ -1921,11 +2012,9 @@ drop_panes(WeirState *s, TransactionId oldest)
 	}
 	root->npanes = out;
 	LWLockRelease(&v->publish_lock);
-	memset(s->pane_cache, 0, sizeof(s->pane_cache));
-	s->ring_in = s->ring_out = 0;
-	forget_garbage(s);
+	forget_dropped(s);
 	collect_garbage(s);
-	pg_atomic_write_u64(&v->groups, pg_atomic_read_u64(&v->groups) - gone);
+	count_dropped(s, gone);
 	return true;
 }
 
@@ -1969,6 +2058,144 @@ weir_state_set_swept(WeirState *s, int64 through)
 	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
 	s->root->swept = through;
 	LWLockRelease(&s->v->publish_lock);
+}
+
+
+/* ---- a transaction in parts ---- */
+
+static void
+doubt_exit(int code, Datum arg)
+{
+	weir_state_doubt();
+}
+
+void
+weir_state_hide(WeirState *s)
+{
+	static bool registered = false;
+
+	if (!registered)
+	{
+		/* runs before the transaction is ended */
+		before_shmem_exit(doubt_exit, (Datum) 0);
+		registered = true;
+	}
+	cancel_reservation(s);
+	s->mover = InvalidTransactionId;
+	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
+	s->root->hidden = s->v->version + 1;
+	LWLockRelease(&s->v->publish_lock);
+}
+
+bool
+weir_state_is_shown(WeirState *s, dsa_pointer ref)
+{
+	const Slot *slot = at(ref);
+
+	return s->root->hidden == 0 || !is_unseen(s, slot) ||
+		   DsaPointerIsValid(slot->u.older);
+}
+
+void
+weir_state_drop_hidden(WeirState *s)
+{
+	Root *root = s->root;
+	dsa_pointer *dropped = palloc(Max(root->npanes, 1) * sizeof(dsa_pointer));
+	PaneRef *refs = root->npanes > 0 ? at(root->panes) : NULL;
+	uint32 ndropped = 0;
+	uint32 out = 0;
+	uint64 gone = 0;
+
+	Assert(root->hidden != 0);
+	cancel_reservation(s); /* it may name panes that go */
+	LWLockAcquire(&s->v->publish_lock, LW_EXCLUSIVE);
+	for (uint32 i = 0; i < root->npanes; i++)
+	{
+		Pane *pane = at(refs[i].pane);
+
+		if (!TransactionIdIsValid(s->mover) || pane->stamp != s->mover ||
+			pane->made < root->hidden)
+		{
+			refs[out++] = refs[i];
+			continue;
+		}
+		gone += pane->ngroups;
+		pane->dropped = s->v->version;
+		dropped[ndropped++] = refs[i].pane;
+	}
+	root->npanes = out;
+	LWLockRelease(&s->v->publish_lock);
+	forget_dropped(s);
+	for (uint32 i = 0; i < ndropped; i++)
+		pane_free(s, dropped[i]);
+	count_dropped(s, gone);
+	pg_atomic_write_u64(&s->v->shown_groups,
+						pg_atomic_read_u64(&s->v->shown_groups) - gone);
+	pfree(dropped);
+}
+
+void
+weir_state_show(WeirState *s, int64 through, WeirPosition position,
+				TimestampTz watermark)
+{
+	WeirViewShared *v = s->v;
+	Root *root = s->root;
+	PaneRef *refs = root->npanes > 0 ? at(root->panes) : NULL;
+	uint32 out = 0;
+	uint64 gone = 0;
+
+	Assert(root->hidden != 0);
+	cancel_reservation(s);
+	in_doubt = v;
+	LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
+	v->version++;
+	for (uint32 i = 0; i < root->npanes && TransactionIdIsValid(s->mover); i++)
+	{
+		Pane *pane = at(refs[i].pane);
+
+		if (pane->stamp != s->mover)
+		{
+			refs[out++] = refs[i];
+			continue;
+		}
+		gone += pane->ngroups;
+		pane->dropped = v->version;
+		pane->next_limbo = root->limbo;
+		root->limbo = refs[i].pane;
+	}
+	if (TransactionIdIsValid(s->mover))
+	{
+		root->npanes = out;
+		root->swept = Max(root->swept, through);
+		Assert(root->ngone < root->gone_size);
+		((TransactionId *) at(root->gone))[root->ngone++] = s->mover;
+	}
+	root->hidden = 0;
+	pg_atomic_write_u64(&v->position, position);
+	v->watermark = watermark;
+	LWLockRelease(&v->publish_lock);
+	ConditionVariableBroadcast(&v->progress_cv);
+	s->mover = InvalidTransactionId;
+	forget_dropped(s);
+	collect_garbage(s);
+	count_dropped(s, gone);
+}
+
+void
+weir_state_shown(void)
+{
+	in_doubt = NULL;
+}
+
+void
+weir_state_doubt(void)
+{
+	if (in_doubt == NULL)
+		return;
+	LWLockAcquire(&in_doubt->publish_lock, LW_EXCLUSIVE);
+	in_doubt->state_valid = false;
+	LWLockRelease(&in_doubt->publish_lock);
+	in_doubt = NULL;
 }
 
 /* Panes are stamped up to some end, so the first tells. */
@@ -2192,13 +2419,14 @@ cut_open(Reader *r, WeirPosition *position, TimestampTz *watermark)
 														 sizeof(TransactionId));
 			continue;
 		}
+		r->cut = root->hidden == 0 ? v->version : root->hidden - 1;
 		for (index = 0; index < MAX_CUTS; index++)
 		{
 			uint64 none = 0;
 
 			if (pg_atomic_read_u64(&root->cuts[index]) == 0 &&
 				pg_atomic_compare_exchange_u64(&root->cuts[index], &none,
-											   v->version + 1))
+											   r->cut + 1))
 				break;
 		}
 		if (index == MAX_CUTS)
@@ -2215,20 +2443,23 @@ cut_open(Reader *r, WeirPosition *position, TimestampTz *watermark)
 		my_cut.index = index;
 		my_cut.v = v;
 
-		r->cut = v->version;
 		r->closed = root->swept;
 		r->ngone = root->ngone;
 		if (r->ngone > 0)
 			memcpy(r->gone, at(root->gone), r->ngone * sizeof(TransactionId));
-		r->npanes = npanes;
+		r->npanes = 0;
 		for (uint32 i = 0; i < npanes; i++)
 		{
 			PaneRef *ref = (PaneRef *) at(root->panes) + i;
-			CutPane *p = &r->panes[i];
+			Pane *pane = at(ref->pane);
+			CutPane *p = &r->panes[r->npanes];
 
+			if (pane->made > r->cut)
+				continue;
 			p->end = ref->end;
-			p->pane = at(ref->pane);
-			p->stamp = p->pane->stamp;
+			p->pane = pane;
+			p->stamp = pane->stamp;
+			r->npanes++;
 		}
 		*position = pg_atomic_read_u64(&v->position);
 		*watermark = v->watermark;

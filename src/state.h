@@ -131,7 +131,30 @@ extern bool weir_state_has_stamps(WeirState *s);
  * Those will find the rows in the heap by their xid.  False: there is nothing.
  */
 extern bool weir_state_drop_closed(WeirState *s);
-/* A pane is stamped and its xid committed: rows for it are late. */
+
+/* ---- a transaction in parts ---- */
+
+/*
+ * From here until weir_state_show readers stay at the last publish, whatever is
+ * published: a part of a transaction is never seen.  In between, stamps are of
+ * one transaction only, and what fails is mended by nothing but discard.
+ */
+extern void weir_state_hide(WeirState *s);
+/* May readers see a version of this group?  Then it cannot be removed. */
+extern bool weir_state_is_shown(WeirState *s, dsa_pointer ref);
+/* Free stamped panes of which readers have never seen anything. */
+extern void weir_state_drop_hidden(WeirState *s);
+/*
+ * Make all of it visible at once, with the position and the watermark.  All
+ * windows stamped since hide, and up to this end, are read from the heap now, by
+ * the stamp's transaction, which is still open; the caller commits it and says
+ * weir_state_shown, or weir_state_doubt before it is aborted (at the exit of the
+ * process that is done): then the state is good for nothing.
+ */
+extern void weir_state_show(WeirState *s, int64 through, WeirPosition position,
+							TimestampTz watermark);
+extern void weir_state_shown(void);
+extern void weir_state_doubt(void);
 
 /*
  * Walk groups: of one pane, or (pane = PG_INT64_MAX) of all unstamped panes;

@@ -298,8 +298,8 @@ view_condition(const WeirWish *wish, WeirViewShared *v,
 	if (wish->wanted == WEIR_WANT_STOP)
 		return COND_STOPPED;
 	/* a pending rebuild is the cure of a loss or a failure */
-	if (v != NULL && status == WEIR_VIEW_LOST &&
-		wish->generation == v->generation)
+	if (row != NULL && row->failed_resumes == WEIR_LOST &&
+		row->generation == wish->generation)
 		return COND_LOST;
 	if (row != NULL && row->failed_resumes >= 0)
 	{
@@ -361,6 +361,9 @@ typedef struct ViewWait
 	bool named; /* by the caller: problems are errors */
 	WeirNumber target;
 	TimestampTz next_look; /* at the wish and position rows */
+	bool unnumbered;	   /* a prepared transaction may have committed that
+							* waited for its number, which target does not
+							* cover */
 	bool gone;			   /* dropped, or skipped with a warning */
 } ViewWait;
 
@@ -375,8 +378,11 @@ report_not_running(Oid view, bool named, ViewCondition condition)
 			 errdetail("Its state is \"%s\".", condition_names[condition]),
 			 condition == COND_PAUSED || condition == COND_FAILED
 				 ? errhint("Use weir.resume to continue it.")
-			 : condition == COND_STOPPED || condition == COND_LOST
+			 : condition == COND_STOPPED
 				 ? errhint("Use REFRESH MATERIALIZED VIEW to start it.")
+			 : condition == COND_LOST
+				 ? errhint("Use REFRESH MATERIALIZED VIEW to rebuild it from "
+						   "the events that are left, or drop it.")
 				 : 0));
 }
 
@@ -397,6 +403,17 @@ view_has_consumed(void *arg)
 		reached = pg_atomic_read_u64(&v->position) >= wait->target &&
 				  pg_atomic_read_u32(&v->status) == WEIR_VIEW_RUNNING &&
 				  v->state_valid;
+	}
+	if (reached && weir_log_has_unnumbered(wait->stream))
+	{
+		wait->unnumbered = true;
+		reached = false;
+	}
+	else if (reached && wait->unnumbered)
+	{
+		wait->target = weir_order_committed(wait->stream);
+		wait->unnumbered = false;
+		reached = pg_atomic_read_u64(&v->position) >= wait->target;
 	}
 	if (reached)
 	{
@@ -460,9 +477,14 @@ wait_for_view(Oid view, Oid stream, bool named, int64 timeout_us)
 	ViewWait wait = {.view = view,
 					 .stream = stream,
 					 .named = named,
-					 .target = weir_order_committed(stream),
 					 .next_look = DT_NOBEGIN};
+	WeirViewShared *v = weir_shmem_view(view);
 	bool result;
+
+	/* who opens the view looks for prepared transactions: before, all may be */
+	wait.unnumbered =
+		v == NULL || !v->state_valid || weir_log_has_unnumbered(stream);
+	wait.target = weir_order_committed(stream);
 
 	/* no worker can see it before we commit */
 	if (created_here(view))
@@ -504,7 +526,9 @@ weir_stats_wait_for(PG_FUNCTION_ARGS)
 	timeout_us = timeout_from(PG_GETARG_INTERVAL_P(1));
 	if (RecoveryInProgress())
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("continuous views do not run on a standby")));
+						errmsg("continuous views do not run on a standby"),
+						errhint("They answer from the last checkpoint that has "
+								"arrived here; wait on the primary.")));
 
 	if (!PG_ARGISNULL(0))
 	{
@@ -543,7 +567,8 @@ stream_mark(Relation rel, WeirWatermark *mark)
 	WeirStreamShared *s = NULL;
 	bool valid = false;
 
-	if (weir_shared != NULL)
+	/* what a standby replays is not published: look each time, keep nothing */
+	if (weir_shared != NULL && !RecoveryInProgress())
 		s = weir_shmem_stream(relid, true);
 	if (s != NULL)
 	{
@@ -805,13 +830,13 @@ Datum
 weir_stats_resume(PG_FUNCTION_ARGS)
 {
 	Oid view = PG_GETARG_OID(0);
-	WeirViewShared *v;
+	WeirPositionRow row;
 	WeirWish wish;
 
+	/* who marks a view as lost holds the same lock */
 	wish_for_change(view, "weir.resume()", &wish);
-	v = weir_shmem_view(view);
-	if (v != NULL && v->generation == wish.generation &&
-		pg_atomic_read_u32(&v->status) == WEIR_VIEW_LOST)
+	if (position_now(view, wish.generation, &row) &&
+		row.failed_resumes == WEIR_LOST)
 		report_not_running(view, true, COND_LOST);
 	wish.wanted = WEIR_WANT_RUN;
 	wish.resumes++;
@@ -1142,15 +1167,10 @@ log_holder(Oid stream)
 
 	foreach(lc, weir_catalog_views_of_stream(stream))
 	{
-		WeirPosition position = 0;
-		WeirPositionRow row;
-		WeirWish wish;
+		WeirPosition position;
 
-		if (!weir_catalog_wish_get(lfirst_oid(lc), &wish) ||
-			wish.wanted == WEIR_WANT_STOP)
+		if (!weir_catalog_needs_log(lfirst_oid(lc), &position))
 			continue;
-		if (position_now(lfirst_oid(lc), wish.generation, &row))
-			position = row.position;
 		if (!OidIsValid(holder) || position < lowest)
 		{
 			holder = lfirst_oid(lc);
@@ -1270,7 +1290,8 @@ measure_lag(Oid stream, WeirPosition position, Lag *lag)
 
 	LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
 	head = weir_shared->ring_head;
-	if (position < weir_shared->boot_number)
+	if (weir_shared->boot_number == WEIR_NO_NUMBER ||
+		position < weir_shared->boot_number)
 	{
 		/* of what was written before this start only the log itself knows */
 		lag->known = false;
@@ -1377,12 +1398,20 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 	/* a rebuild under way, or the only generation while it builds */
 	building = weir_shmem_view_generation(wish->view, wish->generation);
 
+	if (condition == COND_BUILDING && (v == NULL || v->worker_pid == 0) &&
+		weir_shmem_starved())
+		strlcpy(error,
+				"No background worker is free to maintain it; increase "
+				"max_worker_processes.",
+				sizeof(error));
+
 	/* checkpointed values stand in for an entry that is not there yet */
 	if (v != NULL)
 	{
 		position = pg_atomic_read_u64(&v->position);
 		LWLockAcquire(&v->publish_lock, LW_SHARED);
-		strlcpy(error, v->error, sizeof(error));
+		if (v->error[0] != '\0')
+			strlcpy(error, v->error, sizeof(error));
 		LWLockRelease(&v->publish_lock);
 	}
 	else
@@ -1393,7 +1422,8 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 		strlcpy(error, building->error, sizeof(error));
 		LWLockRelease(&building->publish_lock);
 	}
-	if (error[0] == '\0' && condition == COND_FAILED)
+	if (condition == COND_LOST ||
+		(error[0] == '\0' && condition == COND_FAILED))
 	{
 		const char *stored = NULL;
 

@@ -2250,10 +2250,8 @@ static const CustomPathMethods batch_path_methods = {
  * "Stream Scan": a scan with conditions on the event time, which passes over
  * chunks that hold no such event and decodes only the columns it needs.  The
  * conditions stay in the plan's qual.  custom_exprs are the values the event
- * time is compared with; custom_private is a list of two lists:
- *
- *	conditions	per value: operator strategy, type of the value
- *	columns		attribute numbers to decode; empty: all
+ * time is compared with; custom_private has for each the operator's strategy and
+ * the value's type.
  */
 typedef struct TimeScanShared
 {
@@ -2268,7 +2266,7 @@ typedef struct TimeScanState
 	bool is_timestamptz; /* the column */
 	List *values;		 /* ExprStates */
 	List *conditions;
-	Bitmapset *columns;
+	Bitmapset *columns; /* to decode; NULL: all */
 	TimeScanShared *shared;
 	uint64 nread; /* of workers */
 	uint64 nskipped;
@@ -2387,6 +2385,30 @@ time_scan_recheck(ScanState *ss, TupleTableSlot *slot)
 	return true; /* all conditions are in the qual */
 }
 
+/*
+ * Asked of the finished plan: the planner puts another target list into it after
+ * it has been made.
+ */
+static Bitmapset *
+columns_of_scan(const CustomScan *scan)
+{
+	Bitmapset *attnos = NULL;
+	Bitmapset *columns = NULL;
+	int attno = -FirstLowInvalidHeapAttributeNumber;
+
+	pull_varattnos((Node *) scan->scan.plan.targetlist, scan->scan.scanrelid,
+				   &attnos);
+	pull_varattnos((Node *) scan->scan.plan.qual, scan->scan.scanrelid,
+				   &attnos);
+	/* a whole row needs them all */
+	if (bms_is_member(attno, attnos))
+		return NULL;
+	while ((attno = bms_next_member(attnos, attno)) >= 0)
+		columns =
+			bms_add_member(columns, attno + FirstLowInvalidHeapAttributeNumber);
+	return columns;
+}
+
 static void
 time_scan_begin(CustomScanState *node, EState *estate, int eflags)
 {
@@ -2396,9 +2418,8 @@ time_scan_begin(CustomScanState *node, EState *estate, int eflags)
 
 	t->is_timestamptz = weir_catalog_stream_options(node->ss.ss_currentRelation)
 							->event_is_timestamptz;
-	t->conditions = linitial(plan->custom_private);
-	foreach(lc, (List *) lsecond(plan->custom_private))
-		t->columns = bms_add_member(t->columns, lfirst_int(lc));
+	t->conditions = plan->custom_private;
+	t->columns = columns_of_scan(plan);
 	foreach(lc, plan->custom_exprs)
 		t->values = lappend(t->values, ExecInitExpr(lfirst(lc), &node->ss.ps));
 }
@@ -2542,9 +2563,6 @@ time_scan_plan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 			   List *tlist, List *clauses, List *custom_plans)
 {
 	CustomScan *scan = makeNode(CustomScan);
-	Bitmapset *attnos = NULL;
-	List *columns = NIL;
-	int attno = -1;
 
 	scan->scan.plan.targetlist = tlist;
 	scan->scan.plan.qual = extract_actual_clauses(clauses, false);
@@ -2552,16 +2570,7 @@ time_scan_plan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 	scan->flags = path->flags;
 	scan->methods = &time_scan_methods;
 	scan->custom_exprs = lsecond(path->custom_private);
-
-	pull_varattnos((Node *) tlist, rel->relid, &attnos);
-	pull_varattnos((Node *) scan->scan.plan.qual, rel->relid, &attnos);
-	/* a whole row needs them all */
-	if (!bms_is_member(-FirstLowInvalidHeapAttributeNumber, attnos))
-		while ((attno = bms_next_member(attnos, attno)) >= 0)
-			if (attno > -FirstLowInvalidHeapAttributeNumber)
-				columns = lappend_int(
-					columns, attno + FirstLowInvalidHeapAttributeNumber);
-	scan->custom_private = list_make2(linitial(path->custom_private), columns);
+	scan->custom_private = linitial(path->custom_private);
 	return &scan->scan.plan;
 }
 

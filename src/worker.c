@@ -12,8 +12,13 @@
  * A Run is one generation of one view.  Its states, as others see them:
  *
  *	STARTING -> BUILDING -> RUNNING <-> PAUSED
- *	   |            |          |
+ *	   |            |          |        |
+ *	   |            |          |        +-> LOST
  *	   +------------+----------+-> FAILED -> (weir.resume) -> STARTING
+ *	                                    +-> LOST
+ *
+ * Lost is a generation for which the log is no longer kept (retention.c): its
+ * position row says so, and it stays so until a REFRESH has replaced it.
  *
  * The wish of a view (catalog.h) says what shall be; sync_wishes() makes it so:
  * opens the generation that answers and the one that a REFRESH builds, retires
@@ -82,6 +87,7 @@
 #include "flow.h"
 #include "guc.h"
 #include "log.h"
+#include "retention.h"
 #include "secure.h"
 #include "shmem.h"
 #include "state.h"
@@ -134,7 +140,8 @@ typedef struct Run
 	WeirFlow *flow; /* NULL: not open */
 	Cohort *cohort; /* NULL: consumes nothing */
 	bool failed;
-	int64 failed_resumes; /* where failed: resumes then */
+	int64 failed_resumes; /* where failed: resumes then, or WEIR_LOST */
+	const char *loss;	  /* its position row says that it is lost */
 	bool paused;
 	bool
 		caught_up; /* has once been at the end of the log since it was opened */
@@ -434,7 +441,7 @@ set_failed(Run *run, const char *message)
 	WeirViewShared *v = run->flow ? run->flow->v : NULL;
 
 	run->failed = true;
-	run->failed_resumes = run->resumes;
+	run->failed_resumes = run->loss ? WEIR_LOST : run->resumes;
 	leave_cohort(run);
 	if (v == NULL)
 	{
@@ -446,8 +453,9 @@ set_failed(Run *run, const char *message)
 	}
 	if (v != NULL)
 	{
-		v->failed_resumes = run->resumes;
-		weir_shmem_view_set_status(v, WEIR_VIEW_FAILED, message);
+		v->failed_resumes = run->failed_resumes;
+		weir_shmem_view_set_status(
+			v, run->loss ? WEIR_VIEW_LOST : WEIR_VIEW_FAILED, message);
 	}
 }
 
@@ -654,6 +662,13 @@ level_with(const Cohort *c, const Run *run)
 		   c->by_arrival == run->flow->plan->window.by_arrival;
 }
 
+/* Is it one that goes through the next transactions in its own way? */
+static bool
+goes_alone(const Run *run)
+{
+	return run->member.careful != WEIR_NO_NUMBER || run->member.part_rows > 0;
+}
+
 /* Let a run consume, from where its flow stands. */
 static void
 join_cohort(Run *run)
@@ -662,7 +677,7 @@ join_cohort(Run *run)
 	ListCell *lc;
 
 	Assert(run->cohort == NULL);
-	if (run->member.careful == WEIR_NO_NUMBER)
+	if (!goes_alone(run))
 	{
 		foreach(lc, cohorts)
 		{
@@ -695,7 +710,7 @@ has_careful_run(const Cohort *c)
 	ListCell *lc;
 
 	foreach(lc, c->runs)
-		if (((Run *) lfirst(lc))->member.careful != WEIR_NO_NUMBER)
+		if (goes_alone(lfirst(lc)))
 			return true;
 	return false;
 }
@@ -789,22 +804,6 @@ collect_prepared(Oid stream, Relation rel)
 	s->collected = true;
 }
 
-static Relation
-open_stream(Oid stream)
-{
-	Relation rel;
-
-	if (!ConditionalLockRelationOid(stream, AccessShareLock))
-		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						errmsg("could not lock stream %u", stream)));
-	rel = try_relation_open(stream, NoLock);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("stream with OID %u does not exist any more", stream)));
-	return rel;
-}
-
 static void
 open_flow(Run *run)
 {
@@ -813,7 +812,7 @@ open_flow(Run *run)
 
 	start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	rel = open_stream(run->stream);
+	rel = weir_batch_open_stream(run->stream);
 	collect_prepared(run->stream, rel);
 	weir_secure_user_code(true);
 	flow =
@@ -893,7 +892,10 @@ open_run(Run *run)
 	schedule_checkpoint(run);
 	row = weir_flow_row(run->flow);
 	if (row->failed_resumes >= run->resumes)
+	{
+		must_sync = must_sync || row->failed_resumes == WEIR_LOST;
 		set_failed(run, row->error ? row->error : "unknown error");
+	}
 	else if (row->failed_resumes >= 0)
 	{
 		PG_TRY();
@@ -952,6 +954,8 @@ free_run(Run *run)
 {
 	runs = list_delete_ptr(runs, run);
 	weir_batch_forget_skips(&run->member);
+	if (run->loss)
+		pfree(unconstify(char *, run->loss));
 	pfree(run);
 }
 
@@ -1321,8 +1325,10 @@ set_want_workers(int n, uint32 looks)
 		weir_shmem_wake_launcher();
 }
 
+/* row: the generation's, or NULL. */
 static void
-list_run(const WeirWish *wish, int64 generation, bool answering)
+list_run(const WeirWish *wish, int64 generation, bool answering,
+		 const WeirPositionRow *row)
 {
 	Run *run = find_run(wish->view, generation);
 
@@ -1338,6 +1344,9 @@ list_run(const WeirWish *wish, int64 generation, bool answering)
 	run->listed = true;
 	run->wanted = wish->wanted;
 	run->resumes = wish->resumes;
+	if (row != NULL && row->failed_resumes == WEIR_LOST && run->loss == NULL)
+		run->loss =
+			MemoryContextStrdup(worker_cxt, row->error ? row->error : "lost");
 }
 
 /* Which generations of the view shall be there. */
@@ -1346,13 +1355,15 @@ list_view(const WeirWish *wish)
 {
 	WeirPositionRow row;
 	int64 answering = wish->generation;
+	bool found;
 
-	if (weir_catalog_position_get(wish->view, -1, NULL, &row, NULL))
+	found = weir_catalog_position_get(wish->view, -1, NULL, &row, NULL);
+	if (found)
 		answering = row.generation;
 	if (answering > wish->generation)
 		elog(ERROR, "view %u has generation %lld, its wish says %lld",
 			 wish->view, (long long) answering, (long long) wish->generation);
-	list_run(wish, answering, true);
+	list_run(wish, answering, true, found ? &row : NULL);
 	if (answering == wish->generation)
 		return;
 
@@ -1361,7 +1372,9 @@ list_view(const WeirWish *wish)
 		 g < wish->generation; g++)
 		if (weir_catalog_position_get(wish->view, g, NULL, &row, NULL))
 			weir_catalog_forget_view(wish->view, g);
-	list_run(wish, wish->generation, false);
+	found = weir_catalog_position_get(wish->view, wish->generation, NULL, &row,
+									  NULL);
+	list_run(wish, wish->generation, false, found ? &row : NULL);
 }
 
 /* All of the wishes that concern us; in a transaction. */
@@ -1439,6 +1452,13 @@ free_orphans(List *elsewhere)
 static void
 follow_wish(Run *run)
 {
+	if (run->loss != NULL)
+	{
+		/* what is in memory of it stays, for readers; else they read the blobs */
+		if (!run->failed || run->failed_resumes != WEIR_LOST)
+			set_failed(run, run->loss);
+		return;
+	}
 	if (run->failed)
 	{
 		if (run->failed_resumes >= run->resumes)
@@ -1701,6 +1721,7 @@ follow_verdicts(Cohort *c, const WeirBatchResult *result)
 				put_out(run, retry_time(&run->batch_tries));
 				break;
 			case WEIR_BATCH_AGAIN:
+			case WEIR_BATCH_IN_PARTS:
 				run->batch_tries = 0; /* it does not meet the same again */
 				put_out(run, 0);
 				break;
@@ -1712,6 +1733,9 @@ follow_verdicts(Cohort *c, const WeirBatchResult *result)
 			case WEIR_BATCH_FAILED:
 				leave_cohort(run);
 				note_failure(run, e);
+				break;
+			case WEIR_BATCH_LOST:
+				Assert(false);
 				break;
 		}
 	}
@@ -1768,7 +1792,7 @@ do_batch(Cohort *c)
 	bool any;
 
 	start_transaction();
-	rel = open_stream(c->stream);
+	rel = weir_batch_open_stream(c->stream);
 	report_activity(c);
 	weir_debug_point("batch-start");
 	(void) weir_log_reader_poll(c->reader, rel);
@@ -1865,6 +1889,121 @@ run_batch(Cohort *c)
 	failures = NIL;
 	MemoryContextReset(failure_cxt);
 	return any;
+}
+
+
+/*
+ * The flow's state went with the transaction it was going through in parts: a new
+ * one, from the checkpoint, which stands before it.
+ */
+static void
+reopen_run(Run *run)
+{
+	leave_cohort(run);
+	weir_flow_close(run->flow);
+	run->flow = NULL;
+	open_run(run);
+}
+
+static void
+follow_parts(Run *run)
+{
+	ErrorData *e = run->member.error;
+	int nskips = run->member.nskips;
+	int tries = run->batch_tries;
+
+	switch (run->member.verdict)
+	{
+		case WEIR_BATCH_IN_PARTS:
+			reopen_run(run);
+			break;
+		case WEIR_BATCH_LOST:
+			ereport(LOG, (errmsg("continuous view %u has another owner",
+								 run->view)));
+			discard_run(run);
+			run->next_try = retry_time(&run->tries);
+			break;
+		case WEIR_BATCH_FAILED:
+			reopen_run(run);
+			if (run->flow &&
+				run->flow->options->on_error == WEIR_ON_ERROR_STOP &&
+				nskips > 0)
+			{
+				WeirSkippedRow *skip = &run->member.skips[nskips - 1];
+
+				weir_flow_add_error(run->flow, skip->json, skip->sqlstate,
+									skip->message);
+			}
+			weir_batch_forget_skips(&run->member);
+			run->member.part_rows = 0;
+			if (!run->failed)
+				fail_run(run, e);
+			break;
+		default:
+			ereport(retry_level(tries),
+					(errcode(e->sqlerrcode),
+					 errmsg_internal("batch of view %u failed: %s", run->view,
+									 e->message)));
+			reopen_run(run);
+			if (run->cohort == NULL)
+				break;
+			run->batch_tries = tries; /* to open it was not what failed */
+			show_hindrance(run, BY_BATCH, e, tries);
+			run->cohort->next_try = retry_time(&run->batch_tries);
+			break;
+	}
+}
+
+/* The next transaction of a cohort of one that goes through it in parts. */
+static bool
+run_parts(Cohort *c)
+{
+	Run *run = linitial(c->runs);
+	volatile bool any = false;
+	WeirBatchResult result;
+
+	Assert(list_length(c->runs) == 1);
+	run->member.flow = run->flow;
+	run->member.error = NULL;
+	if (!save_run(run))
+	{
+		if (run->cohort)
+			run->cohort->next_try = run->next_try;
+		return false;
+	}
+	PG_TRY();
+	{
+		any = weir_batch_run_in_parts(c->stream, c->reader, c->watermark,
+									  &run->member, &result);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+		reset_cohort(c);
+		any = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+	pg_atomic_fetch_add_u64(&me->batches, 1);
+	if (!any)
+		return false;
+	if (run->member.verdict != WEIR_BATCH_OK)
+	{
+		follow_parts(run);
+		if (run->member.error)
+			FreeErrorData(run->member.error);
+		run->member.error = NULL;
+		return true;
+	}
+	c->position = result.position;
+	c->watermark = result.watermark;
+	run->log_bytes = 0;
+	run->batch_tries = 0;
+	hide_hindrance(run, BY_BATCH);
+	schedule_checkpoint(run);
+	note_commit(find_stream(c->stream), c->watermark, weir_now(),
+				result.nrows > 0);
+	return true;
 }
 
 
@@ -2027,76 +2166,6 @@ close_all_by_clock(TimestampTz now)
 	MemoryContextSwitchTo(worker_cxt);
 }
 
-/* What all views of the stream have consumed durably. */
-static WeirPosition
-durable_position(Oid stream)
-{
-	WeirPosition result = PG_UINT64_MAX;
-	ListCell *lc;
-
-	foreach(lc, weir_catalog_views_of_stream(stream))
-	{
-		Oid view = lfirst_oid(lc);
-		WeirWish wish;
-		WeirPositionRow row;
-
-		if (!weir_catalog_wish_get(view, &wish) ||
-			wish.wanted == WEIR_WANT_STOP)
-			continue;
-		if (!weir_catalog_position_get(view, -1, NULL, &row, NULL))
-			return WEIR_NO_NUMBER;
-		result = Min(result, row.position);
-		if (row.generation == wish.generation)
-			continue;
-		if (!weir_catalog_position_get(view, wish.generation, NULL, &row, NULL))
-			return WEIR_NO_NUMBER;
-		result = Min(result, row.position);
-	}
-	return result;
-}
-
-/*
- * Let go of events by the stream's options; a transaction of its own.  If
- * somebody else is at it, or a REFRESH relies on what is there, not now.
- */
-static void
-trim_stream(Oid stream)
-{
-	Relation rel;
-	WeirStreamOptions options;
-	WeirPosition up_to;
-	WeirTrimmed trimmed = {.watermark = WEIR_NO_TIME};
-
-	start_transaction();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	rel = ConditionalLockRelationOid(stream, RowExclusiveLock)
-			  ? try_relation_open(stream, NoLock)
-			  : NULL;
-	if (rel != NULL && weir_catalog_is_stream(rel) &&
-		weir_log_lock_history(stream, true))
-	{
-		options = *weir_catalog_stream_options(rel);
-		up_to = durable_position(stream);
-		if (up_to != WEIR_NO_NUMBER && options.retention != PG_INT64_MAX)
-			weir_log_trim(rel, up_to, weir_now() - options.retention, 0,
-						  &trimmed);
-		if (up_to != WEIR_NO_NUMBER && options.retention_size != PG_INT64_MAX)
-		{
-			CommandCounterIncrement();
-			weir_log_trim(rel, up_to, DT_NOEND, options.retention_size,
-						  &trimmed);
-		}
-		if (trimmed.last != WEIR_NO_NUMBER)
-			weir_catalog_set_trimmed(stream, trimmed.last);
-		if (trimmed.watermark != WEIR_NO_TIME)
-			weir_stream_heartbeat(rel, trimmed.watermark, WEIR_RECORD_KEPT);
-	}
-	if (rel != NULL)
-		relation_close(rel, NoLock);
-	PopActiveSnapshot();
-	commit_transaction();
-}
-
 /* Streams that keep less than all: worker 0 looks after those of the database. */
 static List *
 streams_with_retention(void)
@@ -2136,7 +2205,7 @@ try_trim(Oid stream)
 {
 	PG_TRY();
 	{
-		trim_stream(stream);
+		weir_retention_trim(stream);
 	}
 	PG_CATCH();
 	{
@@ -2163,6 +2232,7 @@ adopt_prepared(void)
 	if (weir_shared->nprepared == 0)
 		return;
 	start_transaction();
+	weir_debug_point("adopt-prepared");
 	weir_stream_adopt_prepared();
 	commit_transaction();
 }
@@ -2231,7 +2301,10 @@ run_cohorts(TimestampTz now)
 		if (weir_log_reader_pending(c->reader) ||
 			c->position < committed_number(c->stream) ||
 			(leader != NULL && leader->position > c->position))
-			busy = run_batch(c) || busy;
+			busy = (((Run *) linitial(c->runs))->member.part_rows > 0
+						? run_parts(c)
+						: run_batch(c)) ||
+				   busy;
 	}
 	list_free(todo);
 	merge_cohorts();
@@ -2259,7 +2332,7 @@ replan(Run *run)
 	{
 		start_transaction();
 		PushActiveSnapshot(GetTransactionSnapshot());
-		relation_close(open_stream(run->stream), NoLock);
+		relation_close(weir_batch_open_stream(run->stream), NoLock);
 		weir_secure_user_code(true);
 		weir_flow_replan(run->flow);
 		weir_secure_user_code(false);

@@ -51,6 +51,18 @@ for my $mode ('fast', 'immediate')
 	weir_wait($node, "$mode: late one is consumed");
 	is($node->safe_psql('postgres', 'SELECT sum(n) FROM v'), 3600 * $hour, "$mode: and late");
 }
+# what is gone makes room for what comes
+for (1 .. 8)
+{
+	$node->safe_psql('postgres', q{
+		INSERT INTO s SELECT i, '2026-01-02 00:00Z'::timestamptz + i * interval '1 ms' FROM generate_series(1, 50000) i});
+	weir_wait($node, 'consumed');
+	$node->safe_psql('postgres', 'SELECT weir.checkpoint()') for (1, 2);
+	$node->safe_psql('postgres', 'VACUUM s');
+}
+my ($in, $size) = split /\|/, $node->safe_psql('postgres', 'SELECT bytes_in, log_bytes FROM weir.streams');
+cmp_ok($size, '<', $in / 3, "space is used again: $size bytes after $in");
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();

@@ -89,6 +89,34 @@ $node->start;
 $node->safe_psql('postgres', "ROLLBACK PREPARED 'gone'");
 is(counted('after rollback'), $before, 'ROLLBACK PREPARED counts nothing');
 
+# One whose COMMIT PREPARED could not number it, as when the server dies right
+# after: wait_for waits until a worker has.
+SKIP:
+{
+	skip 'needs a DEBUG=1 build', 1
+	  if $node->psql('postgres', 'SHOW weir.debug_points') != 0;
+	$before = counted('before it is committed');
+	my ($n, $total) = split /\|/, $before;
+	my $lock = $node->background_psql('postgres');
+	$lock->query_safe("SELECT pg_advisory_lock(1465207378, hashtext('adopt-prepared'))");
+	$node->safe_psql('postgres', "ALTER SYSTEM SET weir.debug_points = 'adopt-prepared=wait'");
+	$node->reload;
+	$node->safe_psql('postgres',
+		"BEGIN; INSERT INTO s VALUES (5000, '2026-01-01 00:01:00Z'); PREPARE TRANSACTION 'u'");
+	$node->poll_query_until('postgres',
+		"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") or die;
+	my ($ret, $out, $err) = $node->psql('postgres',
+		"SET weir.debug_points = 'prepared-ended=error';\nCOMMIT PREPARED 'u';");
+	like($err, qr/"prepared-ended" raised an error/, 'COMMIT PREPARED fails behind the commit');
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_prepared_xacts"), '0', 'it is committed');
+	is($node->safe_psql('postgres', "SELECT weir.wait_for('v', '500 ms')"), 'f', 'it is waited for');
+	$lock->query_safe('SELECT pg_advisory_unlock_all()');
+	is(counted('numbered by a worker'), ($n + 1) . '|' . ($total + 5000), 'and counted');
+	$node->safe_psql('postgres', 'ALTER SYSTEM RESET weir.debug_points');
+	$node->reload;
+	$lock->quit;
+}
+
 for my $view ('v', 'w')
 {
 	my $batch =

@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * retention.h
+ *	  What a stream's options retention and retention_size let go of, and what
+ *	  becomes of views that keep it from going.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef WEIR_RETENTION_H
+#define WEIR_RETENTION_H
+
+#include "pg_weir.h"
+
+/*
+ * Trim a stream, in a transaction of its own.  Raises.  Nothing is done if
+ * somebody else is at it, or something is locked.
+ */
+extern void weir_retention_trim(Oid stream);
+
+#endif /* WEIR_RETENTION_H */
