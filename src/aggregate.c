@@ -79,6 +79,7 @@
 #include "aggregate.h"
 #include "compat.h"
 #include "debug.h"
+#include "first_last.h"
 
 typedef enum Rep
 {
@@ -216,6 +217,11 @@ typedef struct Trans
 
 	/* during one weir_aggs_final */
 	LiveRef final;
+
+	/* dumps; made at first use: of the transition type, or a row's columns, or
+	 * the value of first() and last() */
+	WeirTypeIO *io;
+	bool first_last;
 } Trans;
 
 /* An aggregate of the query. */
@@ -1248,6 +1254,28 @@ set_row_number(const Trans *t, char *row, uint64 number)
 	memcpy(row + t->row_data - sizeof(number), &number, sizeof(number));
 }
 
+/* Append a row of these columns, with nothing out of line. */
+static void
+row_add(const Trans *t, LiveRows *rows, MemoryContext cxt, Datum *values,
+		bool *isnull, uint64 number)
+{
+	Size data = heap_compute_data_size(t->row_desc, values, isnull);
+	Size size = t->row_data + MAXALIGN(data);
+	uint16 infomask;
+	char *row;
+
+	rows_room(rows, cxt, size);
+	row = rows->data + rows->used;
+	memset(row, 0, size);
+	*(uint32 *) row = size;
+	if (t->numbered)
+		set_row_number(t, row, number);
+	if (t->nargs > 0)
+		heap_fill_tuple(t->row_desc, values, isnull, row + t->row_data, data,
+						&infomask, (bits8 *) row + sizeof(uint32));
+	rows->used += size;
+}
+
 static void
 rows_append(WeirAggs *aggs, Trans *t, LiveRows *rows, MemoryContext cxt,
 			TupleTableSlot *input, uint64 ordinal)
@@ -1255,10 +1283,6 @@ rows_append(WeirAggs *aggs, Trans *t, LiveRows *rows, MemoryContext cxt,
 	Datum *values;
 	bool *isnull;
 	MemoryContext old;
-	Size data;
-	Size size;
-	uint16 infomask;
-	char *row;
 
 	/* a strict function would not see it; ORDER BY columns do not matter */
 	if (t->strict)
@@ -1284,18 +1308,7 @@ rows_append(WeirAggs *aggs, Trans *t, LiveRows *rows, MemoryContext cxt,
 			values[i] = PointerGetDatum(
 				detoast_attr((struct varlena *) DatumGetPointer(values[i])));
 	}
-	data = heap_compute_data_size(t->row_desc, values, isnull);
-	size = t->row_data + MAXALIGN(data);
-	rows_room(rows, cxt, size);
-	row = rows->data + rows->used;
-	memset(row, 0, size);
-	*(uint32 *) row = size;
-	if (t->numbered)
-		set_row_number(t, row, ordinal);
-	if (t->nargs > 0)
-		heap_fill_tuple(t->row_desc, values, isnull, row + t->row_data, data,
-						&infomask, (bits8 *) row + sizeof(uint32));
-	rows->used += size;
+	row_add(t, rows, cxt, values, isnull, ordinal);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(aggs->temp->ecxt_per_tuple_memory);
 }
@@ -2319,6 +2332,279 @@ weir_aggs_empty(WeirAggs *aggs, Size *len)
 	weir_aggs_start(aggs, live, CurrentMemoryContext);
 	*len = weir_aggs_save_size(aggs, live, CurrentMemoryContext);
 	bytes = palloc(*len);
+	weir_aggs_save(aggs, live, bytes);
+	return bytes;
+}
+
+/* ---- texts ---- */
+
+#define TEXT_NULL	  1
+#define TEXT_NO_VALUE 2
+
+static void
+make_io(WeirAggs *aggs, Trans *t)
+{
+	MemoryContext old;
+	int n = t->rep == REP_ROWS ? t->nargs : 1;
+
+	if (t->io != NULL)
+		return;
+	old = MemoryContextSwitchTo(aggs->cxt);
+	t->io = palloc0(Max(n, 1) * sizeof(WeirTypeIO));
+	t->first_last =
+		t->rep == REP_REF && weir_first_last_is(&t->pertrans->transfn);
+	for (int i = 0; i < n; i++)
+	{
+		Oid type = t->pertrans->aggtranstype;
+
+		if (t->first_last)
+			type = exprType(
+				(Node *) linitial_node(TargetEntry, t->pertrans->aggref->args)
+					->expr);
+		else if (t->rep == REP_ROWS)
+			type = TupleDescAttr(t->row_desc, i)->atttypid;
+		weir_type_io_init(&t->io[i], type);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+bool
+weir_aggs_any_serial(const WeirAggs *aggs)
+{
+	for (int i = 0; i < aggs->ntrans; i++)
+		if (aggs->trans[i].rep == REP_SERIAL)
+			return true;
+	return false;
+}
+
+/* How many rows, and of those the ones known to be different; then each: its
+ * number if it has one, its columns. */
+static void
+rows_out(Trans *t, const char *data, Size size, Size unique, WeirTexts *to)
+{
+	Datum *values = palloc(Max(t->nargs, 1) * sizeof(Datum));
+	bool *isnull = palloc(Max(t->nargs, 1) * sizeof(bool));
+	int64 count = 0;
+	int64 different = 0;
+
+	for (Size off = 0; off < size; off += row_size(t, data + off, size - off))
+	{
+		count++;
+		if (off < unique)
+			different++;
+	}
+	weir_texts_add_int(to, count);
+	weir_texts_add_int(to, different);
+	for (Size off = 0; off < size; off += row_size(t, data + off, size - off))
+	{
+		if (t->numbered)
+			weir_texts_add_int(to, (int64) row_number(t, data + off));
+		row_deform(t, data + off, values, isnull);
+		for (int i = 0; i < t->nargs; i++)
+			weir_texts_add_value(to, &t->io[i], values[i], isnull[i]);
+	}
+}
+
+#ifdef HAVE_INT128
+static void
+int128_out(int128 value, WeirTexts *to)
+{
+	weir_texts_add_int(to, (int64) (value >> 64));
+	weir_texts_add_int(to, (int64) (uint64) value);
+}
+
+static int128
+int128_in(WeirTexts *from)
+{
+	int64 high = weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+	int64 low = weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+
+	return (int128) (((uint128) (uint64) high << 64) | (uint64) low);
+}
+#endif
+
+void
+weir_aggs_out(WeirAggs *aggs, const char *bytes, Size len, WeirTexts *to)
+{
+	Cursor c;
+
+	cursor_start(aggs, &c, bytes, len);
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+		const char *fixed = bytes + t->fixed;
+		bool isnull;
+		bool no_value;
+
+		cursor_bits(&c, i, &isnull, &no_value);
+		weir_texts_add_int(to, (isnull ? TEXT_NULL : 0) |
+								   (no_value ? TEXT_NO_VALUE : 0));
+		if (isnull)
+			continue;
+		switch (t->rep)
+		{
+			case REP_VALUE:
+			{
+				uint64 v;
+
+				make_io(aggs, t);
+				memcpy(&v, fixed, sizeof(v));
+				weir_texts_add_value(to, t->io, (Datum) v, false);
+				break;
+			}
+			case REP_REF:
+			{
+				Datum value = PointerGetDatum(cursor_ref(&c, t));
+
+				make_io(aggs, t);
+				if (t->first_last)
+					weir_first_last_out(value, t->io, to);
+				else
+					weir_texts_add_value(to, t->io, value, false);
+				break;
+			}
+			case REP_SERIAL:
+			{
+				const char *item = cursor_ref(&c, t);
+
+				weir_texts_add_bytes(to, VARDATA_ANY(item),
+									 VARSIZE_ANY_EXHDR(item));
+				break;
+			}
+			case REP_PAIR:
+			{
+				LivePair pair;
+
+				memcpy(&pair, fixed, sizeof(pair));
+				weir_texts_add_int(to, pair.count);
+				weir_texts_add_int(to, pair.sum);
+				break;
+			}
+			case REP_INT128:
+#ifdef HAVE_INT128
+			{
+				Int128State s;
+
+				memcpy(&s, fixed, INT128_SIZE);
+				weir_texts_add_int(to, s.n);
+				int128_out(s.sum_x, to);
+				int128_out(s.sum_x2, to);
+			}
+#endif
+			break;
+			case REP_ROWS:
+			{
+				Size size;
+				Size unique;
+				const char *data = cursor_rows(&c, &size, &unique);
+
+				make_io(aggs, t);
+				rows_out(t, data, size, unique, to);
+				break;
+			}
+		}
+	}
+}
+
+static void
+rows_in(WeirAggs *aggs, Trans *t, LiveRows *rows, WeirTexts *from)
+{
+	int64 count = weir_texts_next_int(from, 0, PG_INT32_MAX);
+	int64 different = weir_texts_next_int(from, 0, count);
+	Datum *values = palloc(Max(t->nargs, 1) * sizeof(Datum));
+	bool *isnull = palloc(Max(t->nargs, 1) * sizeof(bool));
+
+	for (int64 n = 0; n < count; n++)
+	{
+		uint64 number = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		if (t->numbered)
+			number = (uint64) weir_texts_next_int(from, 0, PG_INT64_MAX);
+		for (int i = 0; i < t->nargs; i++)
+			values[i] = weir_texts_next_value(from, &t->io[i], -1, &isnull[i]);
+		row_add(t, rows, CurrentMemoryContext, values, isnull, number);
+		if (n + 1 == different)
+			rows->unique = rows->used;
+	}
+}
+
+char *
+weir_aggs_in(WeirAggs *aggs, WeirTexts *from, Size *len)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	char *live = palloc(weir_aggs_live_size(aggs));
+	char *bytes;
+
+	weir_aggs_start(aggs, live, cxt);
+	for (int i = 0; i < aggs->ntrans; i++)
+	{
+		Trans *t = &aggs->trans[i];
+		LiveValue *lv = LIVE(t, live, LiveValue);
+		int bits =
+			(int) weir_texts_next_int(from, 0, TEXT_NULL | TEXT_NO_VALUE);
+		bool isnull = (bits & TEXT_NULL) != 0;
+		bool is_value =
+			t->rep == REP_VALUE || t->rep == REP_REF || t->rep == REP_SERIAL;
+
+		if ((isnull && !is_value && t->rep != REP_INT128) ||
+			((bits & TEXT_NO_VALUE) && !is_value))
+			weir_texts_are_bad("an aggregate that cannot be null");
+		if (is_value)
+		{
+			lv->isnull = isnull;
+			lv->no_value = (bits & TEXT_NO_VALUE) != 0;
+		}
+		if (isnull)
+			continue;
+		switch (t->rep)
+		{
+			case REP_VALUE:
+			case REP_REF:
+				make_io(aggs, t);
+				lv->value = t->first_last ? weir_first_last_in(t->io, from)
+										  : weir_texts_next_value(from, t->io,
+																  -1, &isnull);
+				if (isnull)
+					weir_texts_are_bad("null where a value is expected");
+				break;
+			case REP_SERIAL:
+				aggs->advance->ecxt_per_tuple_memory = cxt;
+				lv->value =
+					load_serial(aggs, t, (char *) weir_texts_next_bytes(from),
+								aggs->advance);
+				if (unlikely(aggs->advance->ecxt_callbacks != NULL))
+					move_callbacks(aggs->advance, cxt);
+				break;
+			case REP_PAIR:
+			{
+				LivePair *pair = (LivePair *) lv;
+
+				pair->count = weir_texts_next_int(from, 0, PG_INT64_MAX);
+				pair->sum =
+					weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+				break;
+			}
+			case REP_INT128:
+#ifdef HAVE_INT128
+			{
+				LiveInt128 *l = (LiveInt128 *) lv;
+
+				l->isnull = false;
+				l->s.n = weir_texts_next_int(from, 0, PG_INT64_MAX);
+				l->s.sum_x = int128_in(from);
+				l->s.sum_x2 = int128_in(from);
+			}
+#endif
+			break;
+			case REP_ROWS:
+				make_io(aggs, t);
+				rows_in(aggs, t, (LiveRows *) lv, from);
+				break;
+		}
+	}
+	*len = weir_aggs_save_size(aggs, live, cxt);
+	bytes = palloc_extended(*len, MCXT_ALLOC_HUGE);
 	weir_aggs_save(aggs, live, bytes);
 	return bytes;
 }

@@ -39,6 +39,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
+#include "texts.h"
 
 /*
  * One Aggref of the view's query, with where its inputs are found in the rows
@@ -99,6 +100,17 @@ extern void weir_aggs_save(WeirAggs *aggs, void *live, char *dest);
  */
 extern void weir_aggs_final(WeirAggs *aggs, const char *bytes, Size len,
 							TupleTableSlot *keys, Datum *values, bool *nulls);
+
+/*
+ * Saved bytes as texts, which another server of this layout takes, and back
+ * (palloc'd); the texts may be anybody's.  A SERIAL state is bytes that only its
+ * deserialize function understands, which may trust them, and which may be of
+ * this major version: are there any?
+ */
+extern void weir_aggs_out(WeirAggs *aggs, const char *bytes, Size len,
+						  WeirTexts *to);
+extern char *weir_aggs_in(WeirAggs *aggs, WeirTexts *from, Size *len);
+extern bool weir_aggs_any_serial(const WeirAggs *aggs);
 
 /* The saved form of a group that has seen no row (unwindowed, no GROUP BY). */
 extern char *weir_aggs_empty(WeirAggs *aggs, Size *len);

@@ -96,6 +96,7 @@ struct WeirKeys
 	KeyFunctions *functions;
 	Datum *values; /* scratch */
 	bool *nulls;
+	WeirTypeIO *io; /* dumps; made at first use */
 };
 
 
@@ -390,6 +391,58 @@ weir_keys_deform(WeirKeys *k, const char *key, Datum *values, bool *nulls)
 	heap.t_data =
 		(HeapTupleHeader) (unconstify(char *, key) - MINIMAL_TUPLE_OFFSET);
 	heap_deform_tuple(&heap, k->desc, values, nulls);
+}
+
+static void
+make_io(WeirKeys *k)
+{
+	MemoryContext old;
+
+	if (k->io != NULL)
+		return;
+	old = MemoryContextSwitchTo(k->cxt);
+	k->io = palloc0((k->nkeys + 1) * sizeof(WeirTypeIO));
+	for (int i = 0; i < k->nkeys; i++)
+		weir_type_io_init(&k->io[i], k->keys[i].type);
+	MemoryContextSwitchTo(old);
+}
+
+void
+weir_keys_out(WeirKeys *k, const char *key, WeirTexts *to)
+{
+	Datum *values = palloc((k->nkeys + 1) * sizeof(Datum));
+	bool *nulls = palloc((k->nkeys + 1) * sizeof(bool));
+
+	make_io(k);
+	weir_keys_deform(k, key, values, nulls);
+	for (int i = 0; i < k->nkeys; i++)
+		weir_texts_add_value(to, &k->io[i], values[i], nulls[i]);
+}
+
+char *
+weir_keys_in(WeirKeys *k, WeirTexts *from, Size *len)
+{
+	Datum *values = palloc((k->nkeys + 1) * sizeof(Datum));
+	bool *nulls = palloc((k->nkeys + 1) * sizeof(bool));
+
+	make_io(k);
+	for (int i = 0; i < k->nkeys; i++)
+		values[i] = weir_texts_next_value(from, &k->io[i], k->keys[i].typmod,
+										  &nulls[i]);
+	return weir_keys_form(k, values, nulls, len);
+}
+
+char *
+weir_groups_dump_layout(const WeirAggs *aggs, const WeirKeys *k)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfo(&buf, "%s;keys:", weir_aggs_layout(aggs));
+	for (int i = 0; i < k->nkeys; i++)
+		appendStringInfo(&buf, "%s,",
+						 format_type_be_qualified(k->keys[i].type));
+	return buf.data;
 }
 
 

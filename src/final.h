@@ -63,4 +63,13 @@ extern void weir_keys_deform(WeirKeys *k, const char *key, Datum *values,
 extern char *weir_groups_layout(const WeirAggs *aggs, const WeirKeys *k,
 								List **relations);
 
+/*
+ * Keys as texts for a dump, and back: bytes of the key, palloc'd, its hash.
+ * What must be the same for these texts, and those of the aggregates, to be
+ * taken: as weir_groups_layout, but by names, for values go by those.
+ */
+extern void weir_keys_out(WeirKeys *k, const char *key, WeirTexts *to);
+extern char *weir_keys_in(WeirKeys *k, WeirTexts *from, Size *len);
+extern char *weir_groups_dump_layout(const WeirAggs *aggs, const WeirKeys *k);
+
 #endif /* WEIR_FINAL_H */

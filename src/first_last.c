@@ -29,7 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
-#include "pg_weir.h"
+#include "first_last.h"
 
 #define AT_NULL	 4
 #define AT_TIME	 8
@@ -66,6 +66,26 @@ value_type(FunctionCallInfo fcinfo)
 	return t;
 }
 
+/* A state, of a value without toast pointers. */
+static bytea *
+make_state(TimestampTz at, Datum value, bool isnull, bool byval, int16 len)
+{
+	Size size = 0;
+	bytea *state;
+
+	if (!isnull)
+		size = byval ? sizeof(Datum) : datumGetSize(value, false, len);
+	state = palloc0(AT_VALUE + size);
+	SET_VARSIZE(state, AT_VALUE + size);
+	((char *) state)[AT_NULL] = isnull;
+	memcpy((char *) state + AT_TIME, &at, sizeof(at));
+	if (byval && !isnull)
+		memcpy((char *) state + AT_VALUE, &value, sizeof(value));
+	else if (!isnull)
+		memcpy((char *) state + AT_VALUE, DatumGetPointer(value), size);
+	return state;
+}
+
 /*
  * The state after a row that replaces the old one.  Written over the old state
  * when it is the aggregate's own memory and of the same length.
@@ -77,7 +97,6 @@ replace_state(FunctionCallInfo fcinfo, bytea *old, TimestampTz at)
 	bool isnull = PG_ARGISNULL(1);
 	Datum value = isnull ? (Datum) 0 : PG_GETARG_DATUM(1);
 	Size size = 0;
-	bytea *state;
 
 	if (!isnull)
 	{
@@ -86,19 +105,16 @@ replace_state(FunctionCallInfo fcinfo, bytea *old, TimestampTz at)
 		size = t->byval ? sizeof(Datum) : datumGetSize(value, false, t->len);
 	}
 
-	if (old != NULL && VARSIZE(old) == AT_VALUE + size &&
-		AggCheckCallContext(fcinfo, NULL))
-		state = old;
-	else
-		state = palloc0(AT_VALUE + size);
-	SET_VARSIZE(state, AT_VALUE + size);
-	((char *) state)[AT_NULL] = isnull;
-	memcpy((char *) state + AT_TIME, &at, sizeof(at));
+	if (old == NULL || VARSIZE(old) != AT_VALUE + size ||
+		!AggCheckCallContext(fcinfo, NULL))
+		return make_state(at, value, isnull, t->byval, t->len);
+	((char *) old)[AT_NULL] = isnull;
+	memcpy((char *) old + AT_TIME, &at, sizeof(at));
 	if (t->byval && !isnull)
-		memcpy((char *) state + AT_VALUE, &value, sizeof(value));
+		memcpy((char *) old + AT_VALUE, &value, sizeof(value));
 	else if (!isnull)
-		memcpy((char *) state + AT_VALUE, DatumGetPointer(value), size);
-	return state;
+		memcpy((char *) old + AT_VALUE, DatumGetPointer(value), size);
+	return old;
 }
 
 static Datum
@@ -143,14 +159,44 @@ weir_last_accum(PG_FUNCTION_ARGS)
 	return accum(fcinfo, true);
 }
 
+/* The value in a state, a copy, for the type's alignment. */
+static Datum
+state_value(const bytea *state, int16 len, bool byval, bool *isnull)
+{
+	Size size;
+	Size want;
+	char *value;
+	Datum datum;
+
+	*isnull = false;
+	if (VARSIZE(state) < AT_VALUE)
+		elog(ERROR, "unexpected state of first() or last()");
+	if (((const char *) state)[AT_NULL])
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+
+	size = VARSIZE(state) - AT_VALUE;
+	want = byval ? sizeof(Datum) : len > 0 ? len : 1;
+	if (size < want)
+		elog(ERROR, "unexpected state of first() or last()");
+	if (byval)
+	{
+		memcpy(&datum, (const char *) state + AT_VALUE, sizeof(datum));
+		return datum;
+	}
+	value = palloc(size);
+	memcpy(value, (const char *) state + AT_VALUE, size);
+	return PointerGetDatum(value);
+}
+
 Datum
 weir_first_last_final(PG_FUNCTION_ARGS)
 {
 	const ValueType *t;
-	bytea *state;
-	Size size;
-	Size want;
-	char *value;
+	Datum value;
+	bool isnull;
 
 	/* a caller outside an aggregate could pass bytes of another type */
 	if (!AggCheckCallContext(fcinfo, NULL))
@@ -159,25 +205,43 @@ weir_first_last_final(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 
 	t = value_type(fcinfo);
-	state = PG_GETARG_BYTEA_P(0);
-	if (VARSIZE(state) < AT_VALUE)
-		elog(ERROR, "unexpected state of first() or last()");
-	if (((char *) state)[AT_NULL])
+	value = state_value(PG_GETARG_BYTEA_P(0), t->len, t->byval, &isnull);
+	if (isnull)
 		PG_RETURN_NULL();
+	PG_RETURN_DATUM(value);
+}
 
-	size = VARSIZE(state) - AT_VALUE;
-	want = t->byval ? sizeof(Datum) : t->len > 0 ? t->len : 1;
-	if (size < want)
-		elog(ERROR, "unexpected state of first() or last()");
-	if (t->byval)
-	{
-		Datum datum;
+/* ---- dumps: the time, whether the value is null, the value ---- */
 
-		memcpy(&datum, (char *) state + AT_VALUE, sizeof(datum));
-		PG_RETURN_DATUM(datum);
-	}
-	/* a copy, for the type's alignment */
-	value = palloc(size);
-	memcpy(value, (char *) state + AT_VALUE, size);
-	PG_RETURN_POINTER(value);
+bool
+weir_first_last_is(const FmgrInfo *transition)
+{
+	return transition->fn_addr == weir_first_accum ||
+		   transition->fn_addr == weir_last_accum;
+}
+
+void
+weir_first_last_out(Datum state, WeirTypeIO *io, WeirTexts *to)
+{
+	bytea *s = DatumGetByteaP(state);
+	TimestampTz at;
+	Datum value;
+	bool isnull;
+
+	memcpy(&at, (char *) s + AT_TIME, sizeof(at));
+	weir_texts_add_int(to, at);
+	value = state_value(s, io->len, io->byval, &isnull);
+	weir_texts_add_value(to, io, value, isnull);
+}
+
+Datum
+weir_first_last_in(WeirTypeIO *io, WeirTexts *from)
+{
+	TimestampTz at = weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+	bool isnull;
+	Datum value = weir_texts_next_value(from, io, -1, &isnull);
+
+	if (!isnull && io->len == -1)
+		value = PointerGetDatum(PG_DETOAST_DATUM_PACKED(value));
+	return PointerGetDatum(make_state(at, value, isnull, io->byval, io->len));
 }

@@ -32,6 +32,7 @@
 #include "postgres.h"
 
 #include "common/int.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "debug.h"
@@ -602,4 +603,60 @@ weir_spans_show(WeirSpans *s, WeirKeys *keys, const WeirGroup *g, int64 after,
 		shown.statelen = span->length;
 		callback(&shown, arg);
 	}
+}
+
+
+/* ---------- dumps ---------- */
+
+void
+weir_spans_out(WeirSpans *s, const char *bytes, Size len, WeirTexts *to)
+{
+	const SavedSpan *span;
+	const char *aggs;
+	Cursor c;
+
+	cursor_start(&c, bytes, len);
+	weir_texts_add_int(to, c.left);
+	weir_texts_add_int(to, c.rows);
+	while (cursor_next(&c, &span, &aggs))
+	{
+		weir_texts_add_int(to, span->start);
+		weir_texts_add_int(to, span->end);
+		weir_texts_add_int(to, span->mark);
+		weir_aggs_out(s->aggs, aggs, span->length, to);
+	}
+}
+
+/* Sessions follow one another and do not touch; windows that count rows, by
+ * their end, may overlap. */
+char *
+weir_spans_in(WeirSpans *s, WeirTexts *from, Size *len)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	char *live = palloc(weir_spans_live_size(s));
+	LiveSpans *l = (LiveSpans *) live;
+	int64 nspans = weir_texts_next_int(from, 0, PG_INT32_MAX / 2);
+	int64 after = PG_INT64_MIN;
+	char *bytes;
+
+	weir_spans_start(s, live);
+	l->rows = weir_texts_next_int(from, 0, s->sessions ? 0 : PG_INT64_MAX);
+	for (int i = 0; i < nspans; i++)
+	{
+		LiveSpan *span = insert_span(l, i, cxt);
+
+		CHECK_FOR_INTERRUPTS();
+		span->start = weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+		span->end = weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+		span->mark = weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+		if (span->end < span->start ||
+			(s->sessions ? span->start <= after && i > 0 : span->end < after))
+			weir_texts_are_bad("windows of a key out of order");
+		after = span->end;
+		span->bytes = weir_aggs_in(s->aggs, from, &span->length);
+	}
+	*len = weir_spans_save_size(s, live, cxt);
+	bytes = palloc_extended(*len, MCXT_ALLOC_HUGE);
+	weir_spans_save(s, live, bytes);
+	return bytes;
 }

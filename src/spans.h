@@ -85,6 +85,11 @@ extern bool weir_spans_any(WeirSpans *s, const char *bytes, Size len,
 extern char *weir_spans_trim(WeirSpans *s, const char *bytes, Size *len,
 							 const WeirSpanLimits *limits);
 
+/* Saved bytes as texts, and back (palloc'd), as of weir_aggs. */
+extern void weir_spans_out(WeirSpans *s, const char *bytes, Size len,
+						   WeirTexts *to);
+extern char *weir_spans_in(WeirSpans *s, WeirTexts *from, Size *len);
+
 /*
  * Call back with each window of a group whose mark is in (after, through] as a
  * group of its own, with its window columns, pane its mark.  Of windows that
