@@ -676,7 +676,10 @@ fold(Batch *b)
 	TimestampTz now;
 	ListCell *lc;
 
-	PushActiveSnapshot(GetLatestSnapshot());
+	if (weir_log_reader_snapshot(b->reader) != NULL)
+		PushActiveSnapshot(weir_log_reader_snapshot(b->reader));
+	else
+		PushActiveSnapshot(GetLatestSnapshot());
 	b->snapshot = GetActiveSnapshot();
 	step_members(b, STEP_BEGIN);
 	prepare_decoders(b);

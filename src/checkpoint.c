@@ -148,7 +148,8 @@ view_name(Oid view)
  */
 typedef struct BlobWriter
 {
-	const WeirCheckpoint *c;
+	Oid view;
+	int64 generation;
 	int64 seq;
 	Relation rel;
 	CatalogIndexState indexes;
@@ -186,8 +187,8 @@ write_blob(BlobWriter *w)
 	h->magic = BLOB_MAGIC;
 	h->version = WEIR_BLOB_FORMAT;
 	h->server_major = WEIR_SERVER_MAJOR;
-	h->view = w->c->row.view;
-	h->generation = w->c->row.generation;
+	h->view = w->view;
+	h->generation = w->generation;
 	h->seq = w->seq;
 	h->ngroups = w->ngroups;
 	h->length = w->used;
@@ -228,7 +229,7 @@ write_group(const WeirGroup *g, void *arg)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a group of continuous view \"%s\" is too large to be "
 						"checkpointed",
-						view_name(w->c->row.view)),
+						view_name(w->view)),
 				 errdetail("Its aggregate state has %zu bytes.", g->statelen)));
 	if (w->used + need > w->size)
 	{
@@ -248,6 +249,30 @@ write_group(const WeirGroup *g, void *arg)
 	w->used += need;
 	w->ngroups++;
 	w->max_pane = Max(w->max_pane, g->pane);
+}
+
+/* Writes as the checkpoint that the row is about. */
+static void
+open_writer(BlobWriter *w, const WeirPositionRow *row)
+{
+	w->view = row->view;
+	w->generation = row->generation;
+	w->seq = row->checkpoint_seq;
+	w->rel = table_open(weir_catalog_table("view_state"), RowExclusiveLock);
+	w->indexes = CatalogOpenIndexes(w->rel);
+	w->row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir blob",
+									   ALLOCSET_DEFAULT_SIZES);
+	w->size = BLCKSZ;
+	w->buf = palloc(w->size);
+	w->bytes = 0;
+	start_blob(w);
+}
+
+static void
+close_writer(BlobWriter *w)
+{
+	CatalogCloseIndexes(w->indexes);
+	table_close(w->rel, NoLock);
 }
 
 static void
@@ -384,15 +409,7 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	weir_debug_point("checkpoint-closed");
 
 	version = weir_state_version(c->state);
-	w.c = c;
-	w.seq = row.checkpoint_seq;
-	w.rel = table_open(weir_catalog_table("view_state"), RowExclusiveLock);
-	w.indexes = CatalogOpenIndexes(w.rel);
-	w.row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir blob",
-									  ALLOCSET_DEFAULT_SIZES);
-	w.size = BLCKSZ;
-	w.buf = palloc(w.size);
-	start_blob(&w);
+	open_writer(&w, &row);
 
 	if (blob_bytes < 0)
 		blob_bytes = prune_blobs(w.rel, row.view, row.generation,
@@ -414,8 +431,7 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	weir_state_walk(c->state, PG_INT64_MAX, !c->full, write_group, &w);
 	write_blob(&w);
 	blob_bytes += w.bytes;
-	CatalogCloseIndexes(w.indexes);
-	table_close(w.rel, NoLock);
+	close_writer(&w);
 
 	if (c->also)
 		c->also(c->arg);
@@ -464,6 +480,48 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 							 (long long) row.generation,
 							 (long long) row.final_rows, (long long) w.bytes)));
 	return true;
+}
+
+struct WeirCheckpointWriter
+{
+	BlobWriter w;
+	WeirPositionRow *row;
+	TimestampTz start;
+};
+
+WeirCheckpointWriter *
+weir_checkpoint_begin(WeirPositionRow *row)
+{
+	WeirCheckpointWriter *c = palloc0(sizeof(WeirCheckpointWriter));
+
+	c->row = row;
+	c->start = weir_now();
+	row->checkpoint_seq = 1;
+	open_writer(&c->w, row);
+	return c;
+}
+
+void
+weir_checkpoint_add(WeirCheckpointWriter *c, const WeirGroup *g)
+{
+	write_group(g, &c->w);
+}
+
+void
+weir_checkpoint_end(WeirCheckpointWriter *c)
+{
+	WeirPositionRow *row = c->row;
+	ItemPointerData tid;
+
+	write_blob(&c->w);
+	close_writer(&c->w);
+	row->format = WEIR_BLOB_FORMAT;
+	row->server_major = WEIR_SERVER_MAJOR;
+	row->checkpoint_at = weir_now();
+	row->checkpoint_us = row->checkpoint_at - c->start;
+	row->checkpoint_bytes = c->w.bytes;
+	ItemPointerSetInvalid(&tid);
+	(void) weir_catalog_position_put(row, &tid);
 }
 
 
@@ -733,12 +791,12 @@ load_group(const WeirGroup *g, void *arg)
  */
 void
 weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
-					 const char *layout, WeirRehash rehash, void *arg)
+					 const char *layout, Snapshot snapshot, WeirRehash rehash,
+					 void *arg)
 {
 	MemoryContext cxt;
 	MemoryContext old;
 	Loading l = {0};
-	Snapshot snapshot;
 	uint64 version;
 
 	check_position_row(row, layout);
@@ -749,7 +807,7 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 	l.arg = arg;
 	l.size = 1024;
 	l.puts = palloc(l.size * sizeof(WeirPut));
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	snapshot = RegisterSnapshot(snapshot ? snapshot : GetLatestSnapshot());
 	read_blobs(row, snapshot, load_group, &l);
 	UnregisterSnapshot(snapshot);
 	Ensure(l.n <= PG_INT32_MAX, "too many groups in a checkpoint");

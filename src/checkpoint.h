@@ -64,14 +64,26 @@ extern bool weir_checkpoint_close(WeirCheckpoint *c, int64 final_before);
 #define WEIR_BLOB_FORMAT 1
 
 /*
- * Load the blobs of (view, generation) into an empty state.  rehash: recompute
+ * Write the first checkpoint of a generation that this process has not consumed
+ * but been given, in the current transaction: begin, add groups, end, which
+ * writes the position row, row->layout and all.
+ */
+typedef struct WeirCheckpointWriter WeirCheckpointWriter;
+
+extern WeirCheckpointWriter *weir_checkpoint_begin(WeirPositionRow *row);
+extern void weir_checkpoint_add(WeirCheckpointWriter *w, const WeirGroup *g);
+extern void weir_checkpoint_end(WeirCheckpointWriter *w);
+
+/*
+ * Load the blobs of (view, generation) into an empty state; snapshot NULL: the
+ * latest.  rehash: recompute
  * the hash of a key (as the owner).  Checks format, major, layout, crc of
  * every blob: 0A000/XX001 naming view, blob and field; hint: REFRESH.
  */
 typedef uint32 (*WeirRehash)(const char *key, Size keylen, void *arg);
 extern void weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
-								 const char *layout, WeirRehash rehash,
-								 void *arg);
+								 const char *layout, Snapshot snapshot,
+								 WeirRehash rehash, void *arg);
 
 /*
  * Read the blobs of the answering generation visible to a snapshot, newest

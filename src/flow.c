@@ -516,7 +516,7 @@ static int64 close_windows(void *arg, int64 final_before, TransactionId xid);
 static void write_rows(void *arg);
 
 static void
-load_state(WeirFlow *flow, bool found)
+load_state(WeirFlow *flow, bool found, Snapshot snapshot)
 {
 	WeirFlowPrivate *p = flow->priv;
 	const WeirPositionRow *row = &p->checkpoint.row;
@@ -527,7 +527,8 @@ load_state(WeirFlow *flow, bool found)
 	flow->watermark = row->watermark;
 	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
 	if (found)
-		weir_checkpoint_load(row, flow->state, p->layout, rehash_key, flow);
+		weir_checkpoint_load(row, flow->state, p->layout, snapshot, rehash_key,
+							 flow);
 	else
 		weir_state_publish(flow->state, NULL, 0, flow->position,
 						   flow->watermark);
@@ -556,8 +557,9 @@ set_timer(const WeirGroup *g, void *arg)
 								   p->checkpoint.row.closed_before));
 }
 
+/* snapshot: of a copy; NULL: the flow is the view's. */
 static void
-open_flow(WeirFlow *flow, bool answering)
+open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
 {
 	WeirFlowPrivate *p = flow->priv;
 	WeirPositionRow *row = &p->checkpoint.row;
@@ -565,19 +567,25 @@ open_flow(WeirFlow *flow, bool answering)
 	bool fresh;
 
 	make_plan(flow);
-	flow->v = weir_shmem_view_make(flow->view, flow->plan->stream,
-								   flow->generation, answering);
-	if (flow->v == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("too many continuous views on this server"),
-				 errdetail("At most %d can run at a time.", WEIR_MAX_VIEWS)));
-	claim(flow);
+	if (snapshot != NULL)
+		flow->v = weir_shmem_view_private(flow->view, flow->plan->stream,
+										  flow->generation);
+	else
+	{
+		flow->v = weir_shmem_view_make(flow->view, flow->plan->stream,
+									   flow->generation, answering);
+		if (flow->v == NULL)
+			ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+							errmsg("too many continuous views on this server"),
+							errdetail("At most %d can run at a time.",
+									  WEIR_MAX_VIEWS)));
+		claim(flow);
+	}
 	dlist_push_tail(&open_flows, &p->node);
 
 	/* an own transaction may have written the row: take the latest */
-	found = weir_catalog_position_get(flow->view, flow->generation, NULL, row,
-									  &p->checkpoint.tid);
+	found = weir_catalog_position_get(flow->view, flow->generation, snapshot,
+									  row, &p->checkpoint.tid);
 	if (!found)
 	{
 		MemSet(row, 0, sizeof(*row));
@@ -603,7 +611,7 @@ open_flow(WeirFlow *flow, bool answering)
 	flow->state = weir_state_attach(flow->v, p->layout, &fresh);
 	flow->continues = !fresh || !found;
 	if (fresh)
-		load_state(flow, found);
+		load_state(flow, found, snapshot);
 	else
 	{
 		/* a predecessor's: position and state were published as a pair */
@@ -630,8 +638,9 @@ open_flow(WeirFlow *flow, bool answering)
 	p->checkpoint.arg = flow;
 }
 
-WeirFlow *
-weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
+static WeirFlow *
+make_flow(Oid view, int64 generation, bool answering, Snapshot snapshot,
+		  MemoryContext parent)
 {
 	MemoryContext cxt =
 		AllocSetContextCreate(parent, "weir flow", ALLOCSET_DEFAULT_SIZES);
@@ -653,7 +662,7 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 		AllocSetContextCreate(cxt, "weir batch", 0, 64 * 1024, 8 * 1024 * 1024);
 	PG_TRY();
 	{
-		open_flow(flow, answering);
+		open_flow(flow, answering, snapshot);
 	}
 	PG_CATCH();
 	{
@@ -676,12 +685,26 @@ weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
 	return flow;
 }
 
+WeirFlow *
+weir_flow_open(Oid view, int64 generation, bool answering, MemoryContext parent)
+{
+	return make_flow(view, generation, answering, NULL, parent);
+}
+
+WeirFlow *
+weir_flow_open_copy(Oid view, int64 generation, Snapshot snapshot,
+					MemoryContext parent)
+{
+	return make_flow(view, generation, true, snapshot, parent);
+}
+
 void
 weir_flow_close(WeirFlow *flow)
 {
 	dlist_delete(&flow->priv->node);
 	weir_state_detach(flow->state);
-	weir_shmem_view_unclaim(flow->v);
+	if (flow->v->worker_pid == MyProcPid)
+		weir_shmem_view_unclaim(flow->v);
 	weir_late_free(flow->priv->late_events);
 	MemoryContextDelete(flow->cxt);
 }
@@ -2388,4 +2411,114 @@ weir_flow_swap(WeirFlow *flow)
 	c->row = row;
 	c->tid = tid;
 	return true;
+}
+
+
+/* ---------- dumps ---------- */
+
+typedef struct Dumping
+{
+	WeirFlow *flow;
+	WeirTextsCallback callback;
+	void *arg;
+	MemoryContext cxt; /* of a group */
+} Dumping;
+
+/* WeirGroupCallback */
+static void
+group_out(const WeirGroup *g, void *arg)
+{
+	Dumping *d = arg;
+	WeirFlowPrivate *p = d->flow->priv;
+	WeirTexts texts = {0};
+	MemoryContext old = MemoryContextSwitchTo(d->cxt);
+
+	CHECK_FOR_INTERRUPTS();
+	weir_texts_add_int(&texts, g->pane);
+	weir_keys_out(p->keys, g->key, &texts);
+	if (p->spans)
+		weir_spans_out(p->spans, g->state, g->statelen, &texts);
+	else
+		weir_aggs_out(p->aggs, g->state, g->statelen, &texts);
+	d->callback(&texts, d->arg);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(d->cxt);
+}
+
+void
+weir_flow_out(WeirFlow *flow, WeirTextsCallback callback, void *arg)
+{
+	Dumping d = {.flow = flow, .callback = callback, .arg = arg};
+
+	d.cxt = AllocSetContextCreate(CurrentMemoryContext, "weir group texts",
+								  ALLOCSET_DEFAULT_SIZES);
+	weir_state_walk(flow->state, PG_INT64_MAX, false, group_out, &d);
+	MemoryContextDelete(d.cxt);
+}
+
+char *
+weir_flow_dump_layout(const WeirFlow *flow)
+{
+	return weir_groups_dump_layout(flow->priv->aggs, flow->priv->keys);
+}
+
+void
+weir_flow_late_out(WeirFlow *flow, WeirTextsCallback callback, void *arg)
+{
+	weir_late_out(flow->priv->late_events, flow->plan, callback, arg);
+}
+
+struct WeirGroupReader
+{
+	const WeirViewPlan *plan;
+	EState *estate;
+	WeirAggs *aggs;
+	WeirKeys *keys;
+	WeirSpans *spans; /* NULL: windows are panes */
+};
+
+WeirGroupReader *
+weir_group_reader_create(const WeirViewPlan *plan)
+{
+	WeirGroupReader *r = palloc0(sizeof(WeirGroupReader));
+
+	r->plan = plan;
+	r->estate = CreateExecutorState();
+	r->aggs = weir_aggs_create(plan->aggs, r->estate, plan->merged);
+	r->keys = weir_keys_create(plan);
+	if (weir_window_is_span(&plan->window))
+		r->spans = weir_spans_create(plan, r->aggs);
+	return r;
+}
+
+char *
+weir_group_reader_layout(WeirGroupReader *r, bool dump)
+{
+	List *relations = NIL;
+
+	return dump ? weir_groups_dump_layout(r->aggs, r->keys)
+				: weir_groups_layout(r->aggs, r->keys, &relations);
+}
+
+bool
+weir_group_reader_any_serial(WeirGroupReader *r)
+{
+	return weir_aggs_any_serial(r->aggs);
+}
+
+void
+weir_group_reader_in(WeirGroupReader *r, WeirTexts *from, WeirGroup *g)
+{
+	bool windows = r->plan->window.kind != WEIR_WINDOW_NONE;
+
+	MemSet(g, 0, sizeof(*g));
+	g->pane = weir_texts_next_int(from, PG_INT64_MIN, PG_INT64_MAX);
+	if (r->spans ? g->pane != WEIR_PANE_SPANS
+				 : (g->pane == WEIR_PANE_NONE) == windows ||
+					   g->pane >= WEIR_PANE_SPANS)
+		weir_texts_are_bad("a window that the view cannot have");
+	g->key = weir_keys_in(r->keys, from, &g->keylen);
+	g->state = r->spans ? weir_spans_in(r->spans, from, &g->statelen)
+						: weir_aggs_in(r->aggs, from, &g->statelen);
+	weir_texts_end(from);
 }

@@ -59,6 +59,14 @@ extern WeirFlow *weir_flow_open(Oid view, int64 generation, bool answering,
 								MemoryContext parent);
 extern void weir_flow_close(WeirFlow *flow); /* state stays in memory */
 
+/*
+ * A flow of this process alone, which nobody else sees, from the checkpoint of a
+ * generation that the snapshot shows; between weir_state_private_begin and end.
+ * It takes batches, but is never checkpointed.
+ */
+extern WeirFlow *weir_flow_open_copy(Oid view, int64 generation,
+									 Snapshot snapshot, MemoryContext parent);
+
 extern void weir_flow_begin(WeirFlow *flow);
 
 /*
@@ -110,6 +118,30 @@ extern bool weir_flow_consume_in_parts(WeirFlow *flow, void (*fold)(void *arg),
 extern void weir_flow_part(WeirFlow *flow, TimestampTz rest);
 /* Would windows close meanwhile? */
 extern bool weir_flow_can_part(const WeirFlow *flow);
+
+/*
+ * For a dump of one that was opened so: all its groups as texts, pane, key,
+ * state, which are good until the callback returns; how they are kept; its late
+ * events that are not in the late table.  Inside weir_secure_enter.
+ */
+typedef void (*WeirTextsCallback)(WeirTexts *texts, void *arg);
+extern void weir_flow_out(WeirFlow *flow, WeirTextsCallback callback,
+						  void *arg);
+extern char *weir_flow_dump_layout(const WeirFlow *flow);
+extern void weir_flow_late_out(WeirFlow *flow, WeirTextsCallback callback,
+							   void *arg);
+
+/*
+ * For a restore: groups of a view from such texts.  in: a group in the current
+ * context, but for its hash; raises 22P03 if it is none.
+ */
+typedef struct WeirGroupReader WeirGroupReader;
+
+extern WeirGroupReader *weir_group_reader_create(const WeirViewPlan *plan);
+extern char *weir_group_reader_layout(WeirGroupReader *r, bool dump);
+extern bool weir_group_reader_any_serial(WeirGroupReader *r);
+extern void weir_group_reader_in(WeirGroupReader *r, WeirTexts *from,
+								 WeirGroup *g);
 
 /* The position row as it was last read or written durably. */
 extern const WeirPositionRow *weir_flow_row(const WeirFlow *flow);

@@ -924,6 +924,118 @@ write_rows(WeirLate *late, const WeirViewPlan *plan, bool replace,
 	weir_secure_leave(&secure);
 }
 
+static WeirTypeIO *
+columns_io(TupleDesc desc)
+{
+	WeirTypeIO *io = palloc0(Max(desc->natts, 1) * sizeof(WeirTypeIO));
+
+	for (int i = 0; i < desc->natts; i++)
+		if (!TupleDescAttr(desc, i)->attisdropped)
+			weir_type_io_init(&io[i], TupleDescAttr(desc, i)->atttypid);
+	return io;
+}
+
+void
+weir_late_out(WeirLate *late, const WeirViewPlan *plan,
+			  void (*callback)(WeirTexts *texts, void *arg), void *arg)
+{
+	LogReader reader = {.late = late};
+	LateHeader header;
+	MinimalTuple tuple;
+	Relation table;
+	Relation stream;
+	TupleDesc desc;
+	WeirTypeIO *io;
+	Datum *values;
+	bool *nulls;
+	MemoryContext cxt;
+
+	if (!weir_late_pending(late) || !OidIsValid(late->table))
+		return;
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir late texts",
+								ALLOCSET_DEFAULT_SIZES);
+	table = relation_open(late->table, AccessShareLock);
+	stream = table_open(plan->stream, AccessShareLock);
+	check_column_rights(stream, RelationGetDescr(table), plan->owner);
+	relation_close(table, NoLock);
+	desc = RelationGetDescr(stream);
+	io = columns_io(desc);
+	values = palloc(desc->natts * sizeof(Datum));
+	nulls = palloc(desc->natts * sizeof(bool));
+	while (next_event(&reader, &header, &tuple))
+	{
+		WeirTexts texts = {0};
+		HeapTupleData row = {0};
+		MemoryContext old = MemoryContextSwitchTo(cxt);
+
+		row.t_len = tuple->t_len + MINIMAL_TUPLE_OFFSET;
+		row.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
+		heap_deform_tuple(&row, desc, values, nulls);
+		weir_texts_add_int(&texts, header.window_end);
+		weir_texts_add_int(&texts, header.watermark);
+		weir_texts_add_int(&texts, header.arrived_at);
+		for (int i = 0; i < desc->natts; i++)
+			if (!TupleDescAttr(desc, i)->attisdropped)
+				weir_texts_add_value(&texts, &io[i], values[i], nulls[i]);
+		callback(&texts, arg);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(cxt);
+	}
+	MemoryContextDelete(cxt);
+	table_close(stream, AccessShareLock);
+}
+
+void
+weir_late_in(Oid view, const WeirViewPlan *plan,
+			 bool (*give)(WeirTexts *texts, void *arg), void *arg)
+{
+	WeirLate late = {.view = view, .table = weir_late_table(view)};
+	WeirTexts texts = {0};
+	WeirSecure secure;
+	TupleDesc stream;
+	Relation rel;
+	Inserter ins;
+	WeirTypeIO *io;
+
+	if (!OidIsValid(late.table))
+		return;
+	weir_secure_enter(&secure, plan->owner, plan->settings);
+	rel = open_table(&late, plan, &stream);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "unexpected result of SPI_connect");
+	start_insert(&ins, view, rel, stream, plan->window.is_timestamptz);
+	io = columns_io(stream);
+	while (give(&texts, arg))
+	{
+		LateHeader header = {0};
+		Datum *values = palloc0(stream->natts * sizeof(Datum));
+		bool *nulls = palloc(stream->natts * sizeof(bool));
+
+		header.window_end =
+			weir_texts_next_int(&texts, PG_INT64_MIN, PG_INT64_MAX);
+		header.watermark =
+			weir_texts_next_int(&texts, PG_INT64_MIN, PG_INT64_MAX);
+		header.arrived_at =
+			weir_texts_next_int(&texts, PG_INT64_MIN, PG_INT64_MAX);
+		for (int i = 0; i < stream->natts; i++)
+		{
+			Form_pg_attribute att = TupleDescAttr(stream, i);
+
+			nulls[i] = true;
+			if (!att->attisdropped)
+				values[i] = weir_texts_next_value(&texts, &io[i],
+												  att->atttypmod, &nulls[i]);
+		}
+		weir_texts_end(&texts);
+		put_row(&ins, &header, weir_form_minimal_tuple(stream, values, nulls));
+	}
+	flush_insert(&ins);
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "unexpected result of SPI_finish");
+	relation_close(rel, NoLock);
+	weir_secure_leave(&secure);
+}
+
 /*
  * The first checkpoint of a view that starts from nothing also removes what the
  * table holds of it: it was stopped, or restored from a dump with its table.

@@ -70,6 +70,17 @@ extern void weir_late_written(WeirLate *late);
 extern void weir_late_swap(WeirLate *late, const WeirViewPlan *plan,
 						   int64 generation);
 
+/*
+ * For a dump: what is published and not written, as texts: window end, W, time of
+ * arrival, the stream's columns.  For a restore: such texts into the late table,
+ * as the owner; give: the next one's into *texts, false: there is none.
+ */
+extern void weir_late_out(WeirLate *late, const WeirViewPlan *plan,
+						  void (*callback)(WeirTexts *texts, void *arg),
+						  void *arg);
+extern void weir_late_in(Oid view, const WeirViewPlan *plan,
+						 bool (*give)(WeirTexts *texts, void *arg), void *arg);
+
 /* ---- statements ---- */
 
 /*

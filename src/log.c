@@ -1384,6 +1384,7 @@ struct WeirLogReader
 {
 	Oid stream;
 	MemoryContext cxt;
+	Snapshot snapshot;		/* NULL: follows the log */
 	WeirNumber done_before; /* everything below has been yielded */
 	WeirNumber horizon;
 	WeirNumber limit;		/* transactions from here on were not all kept:
@@ -1410,6 +1411,22 @@ weir_log_reader_create(Oid stream, WeirPosition after, MemoryContext cxt)
 	r->limit = PG_UINT64_MAX;
 	r->need_scan = true;
 	return r;
+}
+
+WeirLogReader *
+weir_log_reader_create_at(Oid stream, WeirPosition after, Snapshot snapshot,
+						  MemoryContext cxt)
+{
+	WeirLogReader *r = weir_log_reader_create(stream, after, cxt);
+
+	r->snapshot = snapshot;
+	return r;
+}
+
+Snapshot
+weir_log_reader_snapshot(const WeirLogReader *r)
+{
+	return r->snapshot;
 }
 
 void
@@ -1515,6 +1532,20 @@ reader_collect(void *arg, const WeirTxn *txn)
 	add_pending(r, txn, 0);
 }
 
+/* Of one with a snapshot. */
+static void
+reader_collect_all(void *arg, const WeirTxn *txn)
+{
+	WeirTxn last = *txn;
+
+	if (txn->number == WEIR_NO_NUMBER)
+	{
+		last.number = WEIR_UNNUMBERED;
+		last.arrival = weir_now();
+	}
+	add_pending(arg, &last, 0);
+}
+
 /* The ring may bring what a scan has found already. */
 static bool
 already_pending(WeirLogReader *r, const WeirTxn *txn)
@@ -1571,6 +1602,19 @@ weir_log_reader_poll(WeirLogReader *r, Relation rel)
 {
 	uint64 head;
 
+	if (r->snapshot != NULL)
+	{
+		if (r->need_scan || (r->npending == 0 && r->limit != PG_UINT64_MAX))
+		{
+			r->npending = 0;
+			r->limit = PG_UINT64_MAX;
+			collect_transactions(rel, r->snapshot, WEIR_NO_NUMBER, true,
+								 reader_collect_all, r);
+			r->need_scan = false;
+		}
+		r->horizon = PG_UINT64_MAX;
+		return r->limit;
+	}
 	if (r->filenumber != weir_rel_number(rel))
 	{
 		r->filenumber = weir_rel_number(rel);
@@ -1699,6 +1743,30 @@ weir_log_watermark(Relation rel, Snapshot snapshot, WeirWatermark *mark)
 	memset(mark, 0, sizeof(*mark));
 	mark->watermark = WEIR_NO_TIME;
 	collect_transactions(rel, snapshot, 1, true, max_watermark, &m);
+}
+
+uint64
+weir_log_count(Relation rel, Snapshot snapshot)
+{
+	WeirLogScan *scan =
+		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
+	WeirChunkHeader header;
+	TimestampTz min_time;
+	TimestampTz max_time;
+	bool has_record;
+	WeirRecord record;
+	ItemPointerData tid;
+	Size len;
+	uint64 count = 0;
+
+	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
+									 &has_record, &record, &tid, &len))
+	{
+		CHECK_FOR_INTERRUPTS();
+		count += header.nrows;
+	}
+	weir_log_scan_end(scan);
+	return count;
 }
 
 /* ------------------------------------------------ prepared transactions */

@@ -137,6 +137,16 @@ typedef struct WeirLogReader WeirLogReader;
 
 extern WeirLogReader *weir_log_reader_create(Oid stream, WeirPosition after,
 											 MemoryContext cxt);
+/*
+ * One that yields what a snapshot shows, beyond the position, however much of it
+ * has been trimmed since; last, under the number WEIR_UNNUMBERED, transactions
+ * that were prepared and have no number yet.  The caller keeps the snapshot.
+ */
+#define WEIR_UNNUMBERED ((WeirNumber) (PG_INT64_MAX - 1))
+extern WeirLogReader *weir_log_reader_create_at(Oid stream, WeirPosition after,
+												Snapshot snapshot,
+												MemoryContext cxt);
+extern Snapshot weir_log_reader_snapshot(const WeirLogReader *reader);
 extern void weir_log_reader_free(WeirLogReader *reader);
 
 /*
@@ -179,6 +189,8 @@ extern bool weir_log_txn_visible(Relation rel, Snapshot snapshot,
  */
 extern void weir_log_watermark(Relation rel, Snapshot snapshot,
 							   WeirWatermark *mark);
+/* How many events the snapshot shows.  Scans headers. */
+extern uint64 weir_log_count(Relation rel, Snapshot snapshot);
 
 /* ---- prepared transactions ---- */
 /* Refill shared prepared[] from the log of this stream (worker start). */

@@ -79,6 +79,18 @@ request_shmem(void)
 	RequestAddinShmemSpace(add_size(dsa_offset(), state_size()));
 }
 
+/* What an entry keeps for good. */
+static void
+init_view(WeirViewShared *v, int tranche)
+{
+	LWLockInitialize(&v->publish_lock, tranche);
+	for (int p = 0; p < WEIR_PARTITIONS; p++)
+		LWLockInitialize(&v->part_lock[p], tranche);
+	ConditionVariableInit(&v->progress_cv);
+	pg_atomic_init_u32(&v->want_checkpoint, 0);
+	pg_atomic_init_u32(&v->done_checkpoint, 0);
+}
+
 static void
 init_shared(WeirShared *s)
 {
@@ -100,16 +112,7 @@ init_shared(WeirShared *s)
 		pg_atomic_init_u64(&s->workers[i].batches, 0);
 	}
 	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
-	{
-		WeirViewShared *v = &s->views[i];
-
-		LWLockInitialize(&v->publish_lock, tranche);
-		for (int p = 0; p < WEIR_PARTITIONS; p++)
-			LWLockInitialize(&v->part_lock[p], tranche);
-		ConditionVariableInit(&v->progress_cv);
-		pg_atomic_init_u32(&v->want_checkpoint, 0);
-		pg_atomic_init_u32(&v->done_checkpoint, 0);
-	}
+		init_view(&s->views[i], tranche);
 
 	s->dsa_size = state_size();
 	area = dsa_create_in_place((char *) s + dsa_offset(), s->dsa_size, tranche,
@@ -354,6 +357,20 @@ weir_shmem_view_make(Oid view, Oid stream, int64 generation, bool answering)
 		v->in_use = true;
 	}
 	LWLockRelease(&weir_shared->directory_lock);
+	return v;
+}
+
+WeirViewShared *
+weir_shmem_view_private(Oid view, Oid stream, int64 generation)
+{
+	WeirViewShared *v = palloc0(sizeof(WeirViewShared));
+
+	init_view(v, weir_shared->tranche);
+	reset_view(v);
+	v->db = MyDatabaseId;
+	v->view = view;
+	v->stream = stream;
+	v->generation = generation;
 	return v;
 }
 

@@ -296,6 +296,9 @@ extern WeirViewShared *weir_shmem_view_generation(Oid view, int64 generation);
 extern WeirViewShared *weir_shmem_view_make(Oid view, Oid stream,
 											int64 generation, bool answering);
 extern void weir_shmem_view_free(WeirViewShared *v); /* state already freed */
+/* One that is not shared; in the current context. */
+extern WeirViewShared *weir_shmem_view_private(Oid view, Oid stream,
+											   int64 generation);
 /*
  * Become the one process that writes to an entry.  Returns 0, or the pid of the
  * living worker that does already, or -1: the entry is another's by now.

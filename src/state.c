@@ -62,6 +62,8 @@
  */
 #include "postgres.h"
 
+#include <sys/mman.h>
+
 #include "access/transam.h"
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -266,10 +268,24 @@ static struct
 
 static char *area_base = NULL;
 
+/* weir_state_private_begin; addresses are only taken of what is used */
+#define PRIVATE_TIMES 4 /* weir.state_memory: windows that close stay */
+#define PRIVATE_MAX	  ((Size) 512 * 1024 * 1024 * 1024)
+
+static struct
+{
+	char *place; /* NULL: none */
+	Size size;
+	dsa_area *area;
+	char *shared_base; /* area_base before */
+} private_area;
+
 static inline void *
 at(dsa_pointer p)
 {
-	Assert(DsaPointerIsValid(p) && p < weir_shared->dsa_size);
+	Assert(
+		DsaPointerIsValid(p) &&
+		p < (private_area.place ? private_area.size : weir_shared->dsa_size));
 	return area_base + p;
 }
 
@@ -282,11 +298,51 @@ pointer_to(const void *p)
 static dsa_area *
 open_area(void)
 {
-	dsa_area *area = weir_shmem_dsa();
+	dsa_area *area;
 
+	if (private_area.place != NULL)
+		return private_area.area;
+	area = weir_shmem_dsa();
 	if (area_base == NULL)
 		area_base = (char *) dsa_get_address(area, 8) - 8;
 	return area;
+}
+
+void
+weir_state_private_begin(void)
+{
+	Size size = Min(weir_shared->dsa_size * PRIVATE_TIMES, PRIVATE_MAX);
+	MemoryContext old;
+	void *place;
+
+	Assert(private_area.place == NULL);
+	place = mmap(NULL, size, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (place == MAP_FAILED)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+						errmsg("could not map %zu bytes of memory: %m", size)));
+	private_area.shared_base = area_base;
+	private_area.size = size;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	private_area.area =
+		dsa_create_in_place(place, size, weir_shared->tranche, NULL);
+	MemoryContextSwitchTo(old);
+	dsa_pin_mapping(private_area.area);
+	dsa_set_size_limit(private_area.area, size);
+	private_area.place = place;
+	area_base = (char *) dsa_get_address(private_area.area, 8) - 8;
+}
+
+/* Raises nothing: it follows an error, too, when its locks have been released. */
+void
+weir_state_private_end(void)
+{
+	if (private_area.place == NULL)
+		return;
+	area_base = private_area.shared_base;
+	dsa_detach(private_area.area);
+	(void) munmap(private_area.place, private_area.size);
+	private_area.place = NULL;
 }
 
 /* ---- sizes ---- */
@@ -2782,6 +2838,8 @@ weir_state_read(WeirViewShared *v, const char *layout, Snapshot snapshot,
 	MemoryContext cxt;
 	bool done = false;
 
+	if (private_area.place != NULL)
+		return false;
 	(void) open_area();
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir state read",
 								ALLOCSET_DEFAULT_SIZES);

@@ -196,4 +196,12 @@ extern void weir_state_release_cuts(void);
 
 extern Size weir_state_memory_used(void); /* of the whole area */
 
+/*
+ * Let this process's states lie in memory of its own, which takes of
+ * weir.state_memory nothing, until the end is called; then all of them are gone.
+ * Meanwhile it reads no other view's memory: those look as if they had none.
+ */
+extern void weir_state_private_begin(void);
+extern void weir_state_private_end(void);
+
 #endif /* WEIR_STATE_H */
