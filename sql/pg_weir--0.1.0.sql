@@ -96,6 +96,16 @@ CREATE INDEX late_pending_idx ON weir.late_pending
 	USING btree (view, generation);
 REVOKE ALL ON weir.late_pending FROM PUBLIC;
 
+/* what a restore has brought, until the view's REFRESH: src/portal.c */
+CREATE TABLE weir.view_import (
+	view pg_catalog.oid NOT NULL,
+	part pg_catalog.text NOT NULL,
+	trusted pg_catalog.bool NOT NULL,
+	data pg_catalog._text NOT NULL
+) USING heap;
+CREATE INDEX view_import_idx ON weir.view_import USING btree (view, part);
+REVOKE ALL ON weir.view_import FROM PUBLIC;
+
 CREATE TABLE weir.error_log (
 	id pg_catalog.int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	view pg_catalog.oid NOT NULL,
@@ -142,6 +152,30 @@ COMMENT ON ACCESS METHOD stream IS
 CREATE ACCESS METHOD continuous TYPE TABLE HANDLER weir.continuous_handler;
 COMMENT ON ACCESS METHOD continuous IS
 	'materialized view that background workers keep up to date';
+
+/*
+ * What pg_dump carries of continuous views beside their definitions: it takes
+ * this for a table of rows that users put into the extension, reads it with COPY
+ * and fills it with COPY.  It holds nothing: src/portal.c.  Everybody may, and
+ * sees or writes what is of views that he owns.
+ */
+CREATE FUNCTION weir.portal_handler(pg_catalog.internal)
+	RETURNS pg_catalog.table_am_handler
+	AS 'MODULE_PATHNAME', 'weir_portal_handler' LANGUAGE C STRICT;
+COMMENT ON FUNCTION weir.portal_handler(pg_catalog.internal) IS
+	'handler of the table access method "weir_portal"';
+CREATE ACCESS METHOD weir_portal TYPE TABLE HANDLER weir.portal_handler;
+COMMENT ON ACCESS METHOD weir_portal IS
+	'shows the state of continuous views to pg_dump';
+CREATE TABLE weir.view_dump (
+	view pg_catalog.text NOT NULL,
+	part pg_catalog.text NOT NULL,
+	data pg_catalog._text NOT NULL
+) USING weir_portal WITH (parallel_workers = 0);
+COMMENT ON TABLE weir.view_dump IS
+	'rows, state and position of continuous views, for pg_dump';
+GRANT SELECT, INSERT ON weir.view_dump TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('weir.view_dump', '');
 
 /* ---- reading, waiting, asking: src/stats.c, src/view.c ---- */
 

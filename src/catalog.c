@@ -102,7 +102,7 @@ enum
 	Natts_position = Anum_position_checkpoint_bytes
 };
 
-/* The first columns of weir.view_state and weir.view_pending */
+/* The first columns of weir.view_state, weir.view_pending, weir.view_import */
 enum
 {
 	Anum_blob_view = 1,
@@ -158,6 +158,9 @@ static struct
 	{"view_pending_idx", InvalidOid},
 	{"late_pending", InvalidOid},
 	{"late_pending_idx", InvalidOid},
+	{"view_import", InvalidOid},
+	{"view_import_idx", InvalidOid},
+	{"view_dump", InvalidOid},
 	{"error_log", InvalidOid},
 	{"error_log_view_idx", InvalidOid},
 	{"error_log_id_seq", InvalidOid},
@@ -889,13 +892,19 @@ weir_catalog_wish_get(Oid view, WeirWish *wish)
 List *
 weir_catalog_wish_all(void)
 {
+	return weir_catalog_wish_all_at(NULL);
+}
+
+List *
+weir_catalog_wish_all_at(Snapshot snapshot)
+{
 	Relation rel;
 	SysScanDesc scan;
 	HeapTuple tuple;
 	List *result = NIL;
 
 	rel = table_open(weir_catalog_table("view_wish"), AccessShareLock);
-	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
+	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		WeirWish *wish = palloc(sizeof(WeirWish));
@@ -1347,6 +1356,18 @@ weir_catalog_forget_view(Oid view, int64 generation)
 	key_oid(&keys[0], Anum_error_view, view);
 	key_int8(&keys[1], Anum_error_generation, generation);
 	delete_rows("error_log", "error_log_view_idx", nkeys, keys);
+	/* this is of a view, not of a generation */
+	if (generation < 0)
+		weir_catalog_forget_import(view);
+}
+
+void
+weir_catalog_forget_import(Oid view)
+{
+	ScanKeyData key;
+
+	key_oid(&key, Anum_blob_view, view);
+	delete_rows("view_import", "view_import_idx", 1, &key);
 }
 
 void

@@ -124,11 +124,15 @@ typedef struct WeirWish
 	int64 generation; /* REFRESH increments; starts at 1 */
 	int64 resumes;	  /* weir.resume increments: clears a failure */
 	WeirNumber since; /* what the view counted of its stream began after this
-					   * number: what was trimmed before */
+					   * number: what was trimmed before; or it has counted
+					   * events that this server never had */
 } WeirWish;
+
+#define WEIR_SINCE_LOST ((WeirNumber) PG_INT64_MAX)
 
 extern bool weir_catalog_wish_get(Oid view, WeirWish *wish);
 extern List *weir_catalog_wish_all(void); /* of palloc'd WeirWish */
+extern List *weir_catalog_wish_all_at(Snapshot snapshot);
 extern void weir_catalog_wish_put(const WeirWish *wish); /* insert or update */
 extern void weir_catalog_wish_delete(Oid view);
 
@@ -202,6 +206,8 @@ extern bool weir_catalog_needs_log(Oid view, WeirPosition *position);
 
 /* Everything about a view (all tables); generation -1: of all generations. */
 extern void weir_catalog_forget_view(Oid view, int64 generation);
+/* What a restore has brought for it and a REFRESH has not yet taken. */
+extern void weir_catalog_forget_import(Oid view);
 /* Rows of a rebuild that have been swapped in. */
 extern void weir_catalog_forget_pending(Oid view, int64 generation);
 

@@ -91,6 +91,7 @@
 #include "launcher.h"
 #include "log.h"
 #include "plan.h"
+#include "portal.h"
 #include "secure.h"
 #include "shmem.h"
 #include "stats.h"
@@ -1668,6 +1669,7 @@ start_view(Oid view)
 	WeirWish wish;
 	WeirNumber trimmed;
 	Relation rel;
+	bool adopted = false; /* starts from what a restore has brought */
 
 	weir_log_lock_history(plan->stream, false);
 	trimmed = weir_catalog_trimmed(plan->stream);
@@ -1677,10 +1679,13 @@ start_view(Oid view)
 		wish.generation = 1;
 		wish.resumes = 0;
 	}
-	else if (wish.wanted != WEIR_WANT_STOP)
+	else if (wish.wanted == WEIR_WANT_STOP)
+		adopted = weir_portal_adopt(plan, &wish);
+	else
 	{
 		/* one that is lost can have no more than what is left */
-		if (wish.since < trimmed && view_is_lost(view, &wish))
+		if (wish.since != WEIR_SINCE_LOST && wish.since < trimmed &&
+			view_is_lost(view, &wish))
 			ereport(
 				NOTICE,
 				(errmsg("continuous view \"%s\" is rebuilt from the events "
@@ -1690,7 +1695,7 @@ start_view(Oid view)
 						   "does not hold any more goes when the rebuild is "
 						   "complete.",
 						   get_rel_name(plan->stream))));
-		else if (wish.since < trimmed)
+		else if (wish.since == WEIR_SINCE_LOST || wish.since < trimmed)
 			ereport(
 				ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -1707,8 +1712,11 @@ start_view(Oid view)
 		wish.resumes++;
 	}
 	wish.stream = plan->stream;
-	wish.wanted = WEIR_WANT_RUN;
-	wish.since = trimmed;
+	if (!adopted)
+	{
+		wish.wanted = WEIR_WANT_RUN;
+		wish.since = trimmed;
+	}
 	weir_catalog_wish_put(&wish);
 
 	rel = table_open(view, NoLock);
@@ -2285,6 +2293,10 @@ at_xact_end(XactEvent event, void *arg)
 {
 	switch (event)
 	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			weir_portal_pre_commit(event == XACT_EVENT_PRE_PREPARE);
+			return;
 		case XACT_EVENT_COMMIT:
 			committed();
 			break;
@@ -2302,6 +2314,7 @@ at_xact_end(XactEvent event, void *arg)
 		barred = InvalidOid;
 		weir_launcher_unbar(db);
 	}
+	weir_portal_at_end();
 	wake_at_commit = false;
 	look_at_commit = InvalidOid;
 	truncated_at_commit = NIL;
@@ -2336,6 +2349,7 @@ at_subxact_end(SubXactEvent event, SubTransactionId mine,
 			dropped_at_commit = list_delete_last(dropped_at_commit);
 			dropped_levels = list_delete_last(dropped_levels);
 		}
+		weir_portal_at_subabort();
 		renames = NIL;
 		new_owners = NIL;
 		old_owners = NIL;

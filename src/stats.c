@@ -1454,10 +1454,12 @@ add_view_row(FunctionCallInfo fcinfo, const WeirWish *wish)
 	row_add_if(&row, v != NULL && v->worker_pid != 0,
 			   Int32GetDatum(v != NULL ? v->worker_pid : 0));
 
-#define COUNTER(name, stored)                                            \
-	row_add(&row, Int64GetDatum(v != NULL ? pg_atomic_read_u64(&v->name) \
-								: has_pos ? (stored)                     \
-										  : 0))
+	/* an entry whose state was never opened counts nothing */
+#define COUNTER(name, stored)                                                  \
+	row_add(&row,                                                              \
+			Int64GetDatum(Max(v != NULL ? (int64) pg_atomic_read_u64(&v->name) \
+										: INT64CONST(0),                       \
+							  has_pos ? (stored) : INT64CONST(0))))
 	COUNTER(events_in, pos.events_in);
 	COUNTER(late, pos.late);
 	COUNTER(late_partial, pos.late_partial);
