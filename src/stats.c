@@ -1770,6 +1770,7 @@ static void
 explain_plan(Lines *lines, const WeirViewPlan *plan)
 {
 	ExplainState *es = NewExplainState();
+	bool in_worker = weir_stream_in_worker;
 	QueryDesc *desc;
 	char *line;
 	char *end;
@@ -1787,7 +1788,8 @@ explain_plan(Lines *lines, const WeirViewPlan *plan)
 	}
 	PG_FINALLY();
 	{
-		weir_stream_in_worker = false;
+		/* a function of a view may have called this in a worker */
+		weir_stream_in_worker = in_worker;
 	}
 	PG_END_TRY();
 
