@@ -333,8 +333,6 @@ PG_FUNCTION_INFO_V1(weir_cumulate_start);
 PG_FUNCTION_INFO_V1(weir_cumulate_end);
 PG_FUNCTION_INFO_V1(weir_cumulate_step);
 
-#define MAX_WINDOWS 1000000
-
 int
 weir_window_parts(const Interval *slide, const Interval *size, bool cumulate,
 				  int64 *slide_us, int64 *size_us)
@@ -349,11 +347,11 @@ weir_window_parts(const Interval *slide, const Interval *size, bool cumulate,
 				 errmsg("window size must be a multiple of the %s", what),
 				 errhint("The %s comes first: %s(ts, %s, size).", what,
 						 cumulate ? "cumulate" : "hop", what)));
-	if (*size_us / *slide_us > MAX_WINDOWS)
+	if (*size_us / *slide_us > WEIR_MAX_WINDOWS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("window size must not be more than %d times the %s",
-						MAX_WINDOWS, what)));
+						WEIR_MAX_WINDOWS, what)));
 	return (int) (*size_us / *slide_us);
 }
 

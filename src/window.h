@@ -22,6 +22,9 @@
 
 #include "utils/timestamp.h"
 
+/* In how many windows one row may be. */
+#define WEIR_MAX_WINDOWS 1000000
+
 typedef enum WeirWindowKind
 {
 	WEIR_WINDOW_NONE,

@@ -134,6 +134,22 @@ time_argument(Datum value, bool isnull)
 	return DatumGetTimestampTz(value);
 }
 
+/*
+ * CREATE OPERATOR takes a window function too, and its operator would call it
+ * without a window.
+ */
+static WindowObject
+window_object(FunctionCallInfo fcinfo)
+{
+	WindowObject window = PG_WINDOW_OBJECT();
+
+	if (!WindowObjectIsValid(window))
+		ereport(ERROR, (errcode(ERRCODE_WINDOWING_ERROR),
+						errmsg("window function called without a window"),
+						errhint("Call it by its name, with OVER.")));
+	return window;
+}
+
 /* Arguments (ts, gap) of the current row. */
 static int64
 current_row(WindowObject window, int64 *gap)
@@ -152,7 +168,7 @@ current_row(WindowObject window, int64 *gap)
 Datum
 weir_session_start(PG_FUNCTION_ARGS)
 {
-	WindowObject window = PG_WINDOW_OBJECT();
+	WindowObject window = window_object(fcinfo);
 	SessionSoFar *session =
 		WinGetPartitionLocalMemory(window, sizeof(SessionSoFar));
 	int64 gap;
@@ -171,7 +187,7 @@ weir_session_start(PG_FUNCTION_ARGS)
 Datum
 weir_session_end(PG_FUNCTION_ARGS)
 {
-	WindowObject window = PG_WINDOW_OBJECT();
+	WindowObject window = window_object(fcinfo);
 	WholeSession *session =
 		WinGetPartitionLocalMemory(window, sizeof(WholeSession));
 	int64 here = WinGetCurrentPosition(window);
@@ -225,6 +241,14 @@ weir_count_window_check(int64 size, int64 slide)
 			 errmsg(
 				 "slide of a count window must not be greater than its size"),
 			 errhint("The size comes first: count_window(size, slide).")));
+	/* each row is in that many windows, as of hop() */
+	if (size / slide > WEIR_MAX_WINDOWS)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg(
+				 "size of a count window must not be more than %d times its slide",
+				 WEIR_MAX_WINDOWS)));
 }
 
 /* The argument that is a size; NULL is an error. */
@@ -299,6 +323,9 @@ weir_count_windows(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		return (Datum) 0;
+	if (PG_GETARG_INT64(0) < 1)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("rows are numbered from 1")));
 	/* the window of this number is [number * slide - size, number * slide) */
 	for (number = row / slide + 1;; number++)
 	{
