@@ -2140,6 +2140,44 @@ alter_database(Utility *u)
 }
 
 
+/* ---- triggers ---- */
+
+static void
+check_trigger_rights(const RangeVar *rv, Oid relid, Oid oldrelid, void *arg)
+{
+	if (!OidIsValid(relid) || !weir_catalog_is_stream_oid(relid) ||
+		object_ownercheck(RelationRelationId, relid, GetUserId()))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("must be owner of stream \"%s\"", rv->relname),
+			 errdetail("A trigger runs with the rights of whoever writes to "
+					   "the stream."),
+			 errhint("The privilege TRIGGER on a stream is that of creating "
+					 "continuous views over it.")));
+}
+
+/*
+ * TRIGGER on a stream is granted to those who may attach views.  It does not
+ * let them run their code as every writer, nor queue for the lock.
+ */
+static void
+create_trigger(Utility *u)
+{
+	CreateTrigStmt *stmt;
+	Oid relid;
+
+	if (OidIsValid(weir_catalog_stream_am()))
+	{
+		stmt = (CreateTrigStmt *) own_statement(u);
+		relid = RangeVarGetRelidExtended(stmt->relation, ShareRowExclusiveLock,
+										 0, check_trigger_rights, NULL);
+		qualify(stmt->relation, relid);
+	}
+	run_core(u);
+}
+
+
 /* ---- the hook ---- */
 
 static void
@@ -2212,6 +2250,9 @@ utility(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 			break;
 		case T_TruncateStmt:
 			truncate_tables(&u);
+			break;
+		case T_CreateTrigStmt:
+			create_trigger(&u);
 			break;
 		case T_CopyStmt:
 			copy(&u);
