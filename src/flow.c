@@ -348,6 +348,25 @@ layout_has_changed(WeirFlow *flow)
 							"MATERIALIZED VIEW.")));
 }
 
+/* A plain view in FROM may have been replaced: the log read is that of before. */
+static void
+check_stream(WeirFlow *flow, const WeirViewPlan *plan)
+{
+	WeirWish wish;
+
+	if (!weir_catalog_wish_get(flow->view, &wish) ||
+		wish.stream == plan->stream)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+		 errmsg("continuous view \"%s\" now reads another stream",
+				get_rel_name(flow->view)),
+		 errdetail("It was created over \"%s\".", get_rel_name(wish.stream)),
+		 errhint("Let the plain view in its FROM read that again, or create "
+				 "another continuous view.")));
+}
+
 /*
  * Analyse and plan as the owner; replaces the former plan only when all went
  * well.  Everything that hangs on the plan is made anew with it.
@@ -384,6 +403,7 @@ make_plan(WeirFlow *flow)
 						   false);
 	plan->settings = options->settings;
 	weir_plan_check_rights(plan);
+	check_stream(flow, plan);
 	input_plan = weir_plan_input(plan);
 	input_plan->queryId = 0;
 	estate = CreateExecutorState();
