@@ -240,10 +240,14 @@ get_order(FunctionCallInfo fcinfo, Oid stream)
 									   "weir log order", ALLOCSET_SMALL_SIZES);
 		fcinfo->flinfo->fn_extra = o;
 	}
-	if (o->stream != stream)
+	if (o->stream != stream || !OidIsValid(stream))
 	{
-		Relation rel = relation_open(stream, AccessShareLock);
+		Relation rel = try_relation_open(stream, AccessShareLock);
 
+		if (rel == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("relation with OID %u does not exist", stream)));
 		if (!weir_catalog_is_stream(rel))
 			ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 							errmsg("\"%s\" is not a stream",

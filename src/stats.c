@@ -10,8 +10,8 @@
  * a catalog row but the wish of weir.pause and weir.resume.
  *
  * Who sees what: a row of a stream or view is shown to those who may SELECT
- * from it; the text of errors, which may quote events, to members of the
- * owner's role.
+ * from it, and only they can wait for it by name; the text of errors, which may
+ * quote events, to members of the owner's role.
  *
  * Waiting is done without any relation lock of our own: a worker may want it.
  * The caller's transaction may hold others, so who waits looks every
@@ -55,6 +55,7 @@
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -90,14 +91,20 @@ PG_FUNCTION_INFO_V1(weir_stats_errors_visible);
 /* relations named by a caller                                             */
 /* ---------------------------------------------------------------------- */
 
+static void
+report_no_relation(Oid relid)
+{
+	ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+					errmsg("relation with OID %u does not exist", relid)));
+}
+
 /* Raises unless relid is a continuous view; takes no lock that stays. */
 static void
 require_view(Oid relid)
 {
 	if (!OidIsValid(relid) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("relation with OID %u does not exist", relid)));
+		report_no_relation(relid);
 	if (!weir_catalog_is_continuous_oid(relid))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is not a continuous view",
@@ -108,6 +115,17 @@ static bool
 may_select(Oid relid)
 {
 	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
+/* Opens what the caller has named; its OID may be any number. */
+static Relation
+open_named(Oid relid, LOCKMODE mode)
+{
+	Relation rel = try_relation_open(relid, mode);
+
+	if (rel == NULL)
+		report_no_relation(relid);
+	return rel;
 }
 
 static Oid
@@ -187,6 +205,18 @@ check_own_lock(Oid relid, LOCKMODE mode)
 	RelationClose(rel);
 }
 
+static bool
+is_worker(int pid)
+{
+	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
+	{
+		if (weir_shared->workers[i].in_use &&
+			weir_shared->workers[i].pid == pid)
+			return true;
+	}
+	return false;
+}
+
 static TimestampTz
 add_timeout(TimestampTz start, int64 timeout_us)
 {
@@ -207,6 +237,12 @@ weir_stats_wait(bool (*cond)(void *arg), void *arg, int64 timeout_us,
 		add_timeout(now, DeadlockTimeout * INT64CONST(1000));
 	int64 nap = 1; /* ms */
 
+	if (is_worker(MyProcPid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a worker cannot wait for continuous views"),
+				 errdetail("A function of a view that it maintains would wait "
+						   "for the worker itself.")));
 	for (;;)
 	{
 		int64 sleep = nap;
@@ -634,7 +670,7 @@ Datum
 weir_stats_watermark(PG_FUNCTION_ARGS)
 {
 	Oid relid = PG_GETARG_OID(0);
-	Relation rel = relation_open(relid, AccessShareLock);
+	Relation rel = open_named(relid, AccessShareLock);
 	AclResult acl;
 	TimestampTz watermark;
 
@@ -697,7 +733,7 @@ weir_stats_advance_watermark(PG_FUNCTION_ARGS)
 
 	weir_shmem_require();
 	PreventCommandIfReadOnly("weir.advance_watermark()");
-	rel = relation_open(relid, RowExclusiveLock);
+	rel = open_named(relid, RowExclusiveLock);
 	if (!weir_catalog_is_stream(rel))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is not a stream",
@@ -1052,18 +1088,6 @@ typedef struct OpenWriter
 	int pid; /* 0: a prepared transaction */
 } OpenWriter;
 
-static bool
-is_worker(int pid)
-{
-	for (int i = 0; i < WEIR_MAX_WORKERS; i++)
-	{
-		if (weir_shared->workers[i].in_use &&
-			weir_shared->workers[i].pid == pid)
-			return true;
-	}
-	return false;
-}
-
 static List *
 open_writers(List *streams)
 {
@@ -1215,6 +1239,7 @@ weir_stats_streams(PG_FUNCTION_ARGS)
 		TimestampTz writer;
 		Oid holder;
 		bool locked;
+		bool hidden;
 		RowMaker row;
 
 		/* of one that is locked (TRUNCATE), show what needs no look at it */
@@ -1224,12 +1249,11 @@ weir_stats_streams(PG_FUNCTION_ARGS)
 		s = weir_shmem_stream(stream, false);
 		if (rel != NULL)
 			nblocks = RelationGetNumberOfBlocks(rel);
-		if (nblocks <= 2 * EDGE_BLOCKS)
-		{
-			if (nblocks > 0)
-				event_range(rel, snapshot, 0, nblocks, &oldest, &newest);
-		}
-		else
+		/* nothing is told of rows that policies may hide from the caller */
+		hidden = check_enable_rls(stream, InvalidOid, true) == RLS_ENABLED;
+		if (nblocks > 0 && nblocks <= 2 * EDGE_BLOCKS && !hidden)
+			event_range(rel, snapshot, 0, nblocks, &oldest, &newest);
+		else if (nblocks > 2 * EDGE_BLOCKS && !hidden)
 		{
 			event_range(rel, snapshot, 0, EDGE_BLOCKS, &oldest, &newest);
 			event_range(rel, snapshot, nblocks - EDGE_BLOCKS, EDGE_BLOCKS,
@@ -1965,7 +1989,7 @@ Datum
 weir_stats_explain(PG_FUNCTION_ARGS)
 {
 	Oid view = PG_GETARG_OID(0);
-	Relation rel = relation_open(view, AccessShareLock);
+	Relation rel = open_named(view, AccessShareLock);
 	AclResult acl;
 	WeirViewOptions *options;
 	WeirViewPlan *plan;

@@ -1839,12 +1839,15 @@ image_watermark(Oid view, Snapshot snapshot, TimestampTz *watermark,
 static void
 fill_final_cache(FinalCache *cache, Oid view, Snapshot snapshot)
 {
-	Relation rel = relation_open(view, AccessShareLock);
+	Relation rel = try_relation_open(view, AccessShareLock);
 	AclResult acl;
 	ViewInfo *info;
 	WeirPositionRow row;
 	ItemPointerData tid;
 
+	if (rel == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("relation with OID %u does not exist", view)));
 	if (!weir_catalog_is_continuous(rel))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is not a continuous view",
