@@ -325,6 +325,9 @@ prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
 			remain += blob_size(tuple, RelationGetDescr(rel));
 	}
 	systable_endscan(scan);
+	/* the same transaction may prune again: it must not meet these any more */
+	CommandCounterIncrement();
+	UpdateActiveSnapshotCommandId();
 	return remain;
 }
 
