@@ -117,6 +117,17 @@ wait_for_lock(const char *name)
 	PG_END_TRY();
 }
 
+/* Give others the time to do what they should not be able to do meanwhile. */
+static void
+sleep_a_little(const char *name)
+{
+	char line[128];
+	int len = snprintf(line, sizeof(line), "debug point \"%s\" sleeps\n", name);
+
+	if (write(STDERR_FILENO, line, Min(len, (int) sizeof(line) - 1)) == len)
+		pg_usleep(200 * 1000);
+}
+
 void
 weir_debug_point(const char *name)
 {
@@ -134,6 +145,8 @@ weir_debug_point(const char *name)
 						errmsg("debug point \"%s\" ended the process", name)));
 	else if (is_word(action, len, "kill"))
 		kill(getpid(), SIGKILL);
+	else if (is_word(action, len, "sleep"))
+		sleep_a_little(name);
 	else if (is_word(action, len, "wait"))
 		wait_for_lock(name);
 	else
@@ -148,8 +161,12 @@ weir_debug_point_critical(const char *name)
 	const char *action;
 	size_t len;
 
-	if (action_due(name, &action, &len) && is_word(action, len, "kill"))
+	if (!action_due(name, &action, &len))
+		return;
+	if (is_word(action, len, "kill"))
 		kill(getpid(), SIGKILL);
+	else if (is_word(action, len, "sleep"))
+		sleep_a_little(name);
 }
 
 #endif /* WEIR_DEBUG */

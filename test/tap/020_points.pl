@@ -1,16 +1,63 @@
-# A death or an error at every step of commit, batch, checkpoint, close and
-# swap: whatever happens there, afterwards every view equals its query, and the
-# stream holds what was acknowledged.  Needs debug points.
+# Every debug point in the source, at its first, second and third hit in a
+# process (WEIR_HITS, default 3): an error, the process's end, kill -9, and a
+# sleep during which others go on.  Whatever happens there, afterwards every
+# view equals its query, late events are in the late table once, and the stream
+# holds what was acknowledged.  Needs debug points.
 use strict;
 use warnings;
 
 use lib 'test/tap';
 
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
+use Time::HiRes qw(time usleep);
 use WeirTest;
+
+my $hits = $ENV{WEIR_HITS} // 3;
+
+# What makes a process come to a point.
+my %place = (
+	'batch-start'          => 'batch',
+	'batch-folded'         => 'batch',
+	'publish'              => 'batch',
+	'state-publish'        => 'batch',
+	'state-publish-end'    => 'batch',
+	'checkpoint-start'     => 'checkpoint',
+	'checkpoint-stamped'   => 'checkpoint',
+	'checkpoint-closed'    => 'checkpoint',
+	'late-write'           => 'checkpoint',
+	'checkpoint-position'  => 'checkpoint',
+	'checkpoint-commit'    => 'checkpoint',
+	'checkpoint-committed' => 'checkpoint',
+	'swap-locked'          => 'swap',
+	'swap-filled'          => 'swap',
+	'swap-commit'          => 'swap',
+	'swap-committed'       => 'swap',
+	'stream_write'         => 'writer',
+	'log_append'           => 'writer',
+	'stream_pre_commit'    => 'writer',
+	'order_publish'        => 'writer',
+	'state-read'           => 'reader',
+	'state-read-on'        => 'reader',
+	'view-image'           => 'reader',
+	'checkpoint-asked'     => 'asker');
+
+# All that the source has; the critical ones cannot raise.
+my %critical;
+my %known;
+foreach my $file (glob('src/*.c'))
+{
+	next if $file =~ /debug\.c$/;
+	my $text = slurp_file($file);
+
+	while ($text =~ /weir_debug_point(_critical)?\("([^"]+)"\)/g)
+	{
+		$known{$2} = 1;
+		$critical{$2} = 1 if $1;
+	}
+}
 
 my $node = PostgreSQL::Test::Cluster->new('points');
 $node->init;
@@ -25,36 +72,85 @@ $node->start;
 $node->safe_psql('postgres', 'CREATE EXTENSION pg_weir');
 plan skip_all => 'a build without debug points'
   if $node->psql('postgres', 'SHOW weir.debug_points') != 0;
-$node->safe_psql('postgres', <<'SQL');
-CREATE TABLE s (k int, x numeric, ts timestamptz) USING stream
+is_deeply([ sort keys %place ], [ sort keys %known ],
+	'this test knows every debug point');
+
+# x numbers the transactions; an event with k = 100 cannot be divided by
+my $schema = <<'SQL';
+SET client_min_messages = warning;
+DROP TABLE IF EXISTS s, acked, late CASCADE;
+CREATE TABLE s (x int, k int, v numeric, ts timestamptz) USING stream
   WITH (event_time = ts, watermark_delay = '10 seconds');
-CREATE TABLE acked (n int);
+CREATE TABLE acked (x int);
 CREATE MATERIALIZED VIEW live USING continuous AS
-  SELECT k, count(*) AS n, sum(x) AS total FROM s GROUP BY k;
-CREATE MATERIALIZED VIEW win USING continuous AS
-  SELECT window_start, k, count(*) AS n, sum(x) AS total
+  SELECT k, count(*) AS n, sum(v) AS total FROM s GROUP BY k;
+CREATE MATERIALIZED VIEW win USING continuous WITH (late_table = late) AS
+  SELECT window_start, k, count(*) AS n, sum(v) AS total
   FROM s, tumble(ts, '1 minute') GROUP BY window_start, k;
+CREATE MATERIALIZED VIEW skips USING continuous WITH (on_error = skip) AS
+  SELECT k % 3 AS k3, sum(7 / (k - 100)) AS n FROM s GROUP BY k % 3;
+-- many groups, of which a read copies some at a time
+CREATE MATERIALIZED VIEW wide USING continuous AS
+  SELECT x, k, v, count(*) AS n FROM s GROUP BY x, k, v;
+CREATE MATERIALIZED VIEW runs USING continuous AS
+  SELECT window_start, window_end, count(*) AS n FROM s, count_window(40, 20)
+  GROUP BY window_start, window_end;
 CREATE INDEX ON win (window_start);
+
+CREATE OR REPLACE FUNCTION judge() RETURNS void LANGUAGE sql AS $$
+CREATE TEMP TABLE judged AS
+  SELECT s.*, coalesce(w.w, '-infinity') AS w
+  FROM s JOIN (SELECT x, max(m) OVER (ORDER BY o ROWS BETWEEN UNBOUNDED PRECEDING
+                                      AND 1 PRECEDING) - interval '10 seconds' AS w
+      FROM (SELECT x, max(ts) AS m, min(weir.log_order('s', ctid)) AS o
+            FROM s GROUP BY x) t) w USING (x) $$;
 SQL
-my %batch = (
-	live => 'SELECT k, count(*), sum(x) FROM s GROUP BY k',
-	win  => 'SELECT window_start, k, count(*), sum(x)'
-	  . " FROM s, tumble(ts, '1 minute') GROUP BY window_start, k");
+my %checks = (
+	live => [ 'TABLE live', 'SELECT k, count(*), sum(v) FROM judged GROUP BY k' ],
+	win  => [
+		'TABLE win',
+		"SELECT date_trunc('minute', ts), k, count(*), sum(v) FROM judged"
+		  . " WHERE date_trunc('minute', ts) + interval '1 minute' > w GROUP BY 1, 2"
+	],
+	late => [
+		'SELECT x, k, v, ts, watermark FROM late',
+		'SELECT x, k, v, ts, w FROM judged'
+		  . " WHERE date_trunc('minute', ts) + interval '1 minute' <= w"
+	],
+	skips => [
+		'TABLE skips',
+		'SELECT k % 3, sum(7 / nullif(k - 100, 0)) FROM judged'
+		  . ' WHERE k <> 100 GROUP BY k % 3'
+	],
+	wide => [ 'TABLE wide', 'SELECT x, k, v, count(*) FROM judged GROUP BY x, k, v' ],
+	runs => [
+		'TABLE runs',
+		'SELECT window_start, window_end, count(*) FROM s, count_window(40, 20)'
+		  . ' GROUP BY window_start, window_end'
+	],
+	counted => [ "SELECT late FROM weir.views WHERE view = 'win'::regclass",
+		'SELECT count(*) FROM late' ],
+	acked => [ 'SELECT DISTINCT x FROM s', 'TABLE acked' ],
+	whole => [ 'SELECT x, count(*) FROM s GROUP BY x HAVING count(*) <> 25',
+		'SELECT 1, 1::bigint WHERE false' ]);
 
-my $minute = 0;
+my $x = 0;
 
-# SQL of a transaction of 300 events in a minute of their own.
+# SQL of a transaction of 25 events in a minute of their own, but for those that
+# are late; "\n" ends each statement.
 sub events
 {
-	$minute++;
-	return "BEGIN;\nINSERT INTO s SELECT i % 7, i * 0.01,"
-	  . " timestamptz '2026-01-01 00:00Z' + $minute * interval '1 minute'"
-	  . " + i * interval '0.1 second' FROM generate_series(1, 150) i;\n"
-	  . "SAVEPOINT a; INSERT INTO s SELECT i % 5, i * 0.01,"
-	  . " timestamptz '2026-01-01 00:00Z' + $minute * interval '1 minute'"
-	  . " + i * interval '0.1 second' FROM generate_series(1, 150) i;"
-	  . " RELEASE a;\n"
-	  . "INSERT INTO acked VALUES (300);\n";
+	my $at = "timestamptz '2026-01-01 00:00Z' + $x * interval '1 minute'";
+
+	$x++;
+	return "BEGIN;\nINSERT INTO s SELECT $x, i % 7, i * 0.01, $at"
+	  . ' + (i - CASE WHEN i = 3 THEN 180 ELSE 0 END) * interval \'1 second\''
+	  . " FROM generate_series(1, 15) i;\n"
+	  . "SAVEPOINT a;\nINSERT INTO s SELECT $x, i, 1, $at FROM generate_series(1, 5) i;\n"
+	  . "ROLLBACK TO a;\nINSERT INTO s SELECT $x, CASE WHEN i = 1 AND $x % 3 = 0"
+	  . " THEN 100 ELSE i END, 0.5, $at + interval '20 seconds'"
+	  . " FROM generate_series(1, 10) i;\nRELEASE a;\n"
+	  . "INSERT INTO acked VALUES ($x);\n";
 }
 
 sub try_sql
@@ -67,129 +163,155 @@ sub try_sql
 sub patiently
 {
 	my ($sql) = @_;
-	for (1 .. 600)
+	for (1 .. 1200)
 	{
 		my $out = try_sql($sql);
 		return $out if defined $out;
-		usleep(100_000);
-	}
-	die "server did not come back";
-}
-
-# Until the log says so.
-sub wait_log
-{
-	my ($regex, $offset) = @_;
-	for (1 .. 1200)
-	{
-		return 1 if substr(slurp_file($node->logfile), $offset) =~ $regex;
 		usleep(50_000);
 	}
-	return 0;
+	die "server did not come back, or fails: $sql";
+}
+
+# Has it come about?
+my %hit = (
+	error => 'debug point "%s" raised an error',
+	fatal => 'debug point "%s" ended the process',
+	sleep => 'debug point "%s" sleeps',
+	kill  => 'was terminated by signal 9');
+
+sub happened
+{
+	my ($point, $action, $offset, $seconds) = @_;
+	my $text  = sprintf($hit{$action}, $point);
+	my $until = time + $seconds;
+
+	# the postmaster says it after the client knows it
+	for (;;)
+	{
+		return 1 if index(slurp_file($node->logfile, $offset), $text) >= 0;
+		return 0 if time > $until;
+		usleep(20_000);
+	}
 }
 
 sub exact
 {
 	my ($what) = @_;
+	my $sql = "SELECT judge();\n";
 
 	# views that failed at the point go on
 	patiently("SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
 	my $done = patiently("SELECT weir.wait_for(NULL, '60 s')");
-	my $bad  = '';
-	$bad .= 'not consumed; ' if $done ne 't';
-	for my $view (sort keys %batch)
+	patiently('SELECT weir.checkpoint()');
+	foreach my $name (sort keys %checks)
 	{
-		my $n = patiently("SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL"
-			  . " ($batch{$view})) x) + (SELECT count(*) FROM"
-			  . " (($batch{$view}) EXCEPT ALL TABLE $view) x)");
-		$bad .= "$view: $n rows differ; " if $n ne '0';
+		my ($got, $model) = @{ $checks{$name} };
+
+		$sql .= "SELECT '$name' || ' differs by ' || n FROM"
+		  . " (SELECT (SELECT count(*) FROM ($got EXCEPT ALL ($model)) a)"
+		  . " + (SELECT count(*) FROM (($model) EXCEPT ALL $got) b) AS n) d"
+		  . " WHERE n <> 0;\n";
 	}
-	my $log = patiently('SELECT (SELECT count(*) FROM s)'
-		  . ' - (SELECT coalesce(sum(n), 0) FROM acked)');
-	$bad .= "the log has $log events too many; " if $log ne '0';
-	my $late = patiently('SELECT sum(late) FROM weir.views');
-	$bad .= "$late late; " if $late ne '0';
+	my $bad = patiently($sql);
+	$bad =~ s/^\n+//;
+	$bad .= ' not consumed' if $done ne 't';
 	is($bad, '', $what);
 }
 
-my %hit = (
-	error => qr/debug point "[^"]*" raised an error/,
-	fatal => qr/debug point "[^"]*" ended the process/,
-	kill  => qr/was terminated by signal 9/);
-
-# ---- in the worker ----
-my @worker_points = (
-	'batch-folded',          'publish',
-	'state-publish',         'state-publish-end',
-	'checkpoint-start',      'checkpoint-stamped',
-	'checkpoint-closed',     'checkpoint-position',
-	'checkpoint-commit',     'checkpoint-committed',
-	'swap-locked',           'swap-filled',
-	'swap-commit',           'swap-committed');
-
-patiently(events() . 'COMMIT');
-exact('at first');
-for my $point (@worker_points)
-{
-	for my $action ('error', 'fatal', 'kill')
-	{
-		# no error can be raised where nothing may raise
-		next if $point =~ /^state-/ && $action ne 'kill';
-		my $offset = -s $node->logfile;
-
-		patiently("ALTER SYSTEM SET weir.debug_points = '$point=$action'");
-		patiently('SELECT pg_reload_conf()');
+# One more time through the place.
+my %round = (
+	batch => sub {
 		try_sql(events() . 'COMMIT');
-		try_sql('REFRESH MATERIALIZED VIEW win;'
-			  . ' REFRESH MATERIALIZED VIEW live')
-		  if $point =~ /^swap/;
-		try_sql("SET statement_timeout = '3s'; SELECT weir.checkpoint()")
-		  if $point =~ /^checkpoint/;
-		ok(wait_log($hit{$action}, $offset), "$point: $action happened");
+		try_sql("SELECT weir.wait_for(NULL, '200 ms')");
+	},
+	checkpoint => sub {
+		try_sql(events() . 'COMMIT');
+		try_sql("SELECT weir.wait_for(NULL, '1 s')");
+		try_sql("SET statement_timeout = '2s'; SELECT weir.checkpoint()");
+	},
+	swap => sub {
+		try_sql('REFRESH MATERIALIZED VIEW win');
+	});
+
+# One session that comes to it several times.
+my %session = (
+	writer => sub {
+		return join('',
+			map { events() . ($_ % 2 ? "COMMIT;\n" : "PREPARE TRANSACTION 'p';\nCOMMIT PREPARED 'p';\n") }
+			  1 .. $hits);
+	},
+	reader => sub { return "TABLE wide; TABLE live;\n" x $hits },
+	asker  => sub { return "SELECT weir.checkpoint();\n" x $hits });
+
+sub fault
+{
+	my ($point, $action, $n) = @_;
+	my $place  = $place{$point};
+	my $offset = -s $node->logfile;
+	my $set    = "weir.debug_points = '$point=$action\@$n'";
+
+	if ($round{$place})
+	{
+		patiently("ALTER SYSTEM SET $set");
+		patiently('SELECT pg_reload_conf()');
+		for (1 .. $n + 5)
+		{
+			$round{$place}->();
+			last if happened($point, $action, $offset, 0.2);
+		}
+	}
+	elsif ($action eq 'sleep')
+	{
+		# meanwhile others commit
+		my $sql   = "SET $set;\n" . $session{$place}->();
+		my $sleep = IPC::Run::start(
+			[ 'psql', '-XqAt', '-d', $node->connstr('postgres') ],
+			'<', \$sql, '>', \my $out, '2>', \my $err,
+			IPC::Run::timeout(60));
+
+		try_sql(events() . 'COMMIT') for 1 .. 5;
+		IPC::Run::finish($sleep) or diag($err);
+	}
+	else
+	{
+		try_sql("SET $set;\n" . $session{$place}->());
+	}
+	ok(happened($point, $action, $offset, 30), "$point: $action at hit $n came about");
+
+	patiently('SELECT 1');
+	if ($round{$place})
+	{
 		patiently(events() . 'COMMIT');
 		patiently('ALTER SYSTEM RESET weir.debug_points');
 		patiently('SELECT pg_reload_conf()');
-		exact("exact after $action at $point");
 	}
+	# one that was prepared is committed, whatever happened
+	patiently('COMMIT PREPARED ' . "'$_'")
+	  foreach split(/\n/, patiently('SELECT gid FROM pg_prepared_xacts'));
+	exact("$point: exact after $action at hit $n");
 }
 
-# ---- in the writer ----
-for my $point ('stream_write', 'log_append', 'stream_pre_commit',
-	'order_publish')
+foreach my $point (sort { $place{$a} cmp $place{$b} || $a cmp $b } keys %place)
 {
-	for my $action ('error', 'fatal', 'kill')
-	{
-		next if $point eq 'order_publish' && $action ne 'kill';
-		for my $end ('COMMIT', "PREPARE TRANSACTION 'p'; COMMIT PREPARED 'p'")
-		{
-			try_sql("SET weir.debug_points = '$point=$action';\n"
-				  . events()
-				  . $end);
-			# one that was prepared is committed, whatever happened
-			patiently('SELECT 1');
-			try_sql("COMMIT PREPARED 'p'");
-			patiently(events() . 'COMMIT');
-			exact("exact after $action at $point in a writer, "
-				  . substr($end, 0, 7));
-		}
-	}
-}
+	my $started = time;
 
-# ---- in a reader ----
-for my $point ('state-read', 'view-image')
-{
-	for my $action ('error', 'fatal', 'kill')
+	patiently($schema);
+	patiently(events() . 'COMMIT') for 1 .. 8;
+	exact("$point: exact at first");
+	foreach my $action ('sleep', 'error', 'fatal', 'kill')
 	{
-		is( try_sql("SET weir.debug_points = '$point=$action'; TABLE live"),
-			undef, "a read fails at $point by $action");
-		patiently(events() . 'COMMIT');
-		exact("exact after $action at $point in a reader");
+		# no error can be raised where nothing may raise
+		next if $critical{$point} && $action =~ /^(error|fatal)$/;
+		fault($point, $action, $_) for 1 .. $hits;
 	}
+	note(sprintf('%s: %.1f s', $point, time - $started));
 }
 
 # And once more after a restart.
 $node->restart;
 exact('exact after a restart');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_prepared_xacts'),
+	'0', 'no prepared transaction is left');
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
