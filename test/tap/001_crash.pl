@@ -99,6 +99,19 @@ for my $i (1 .. 3)
 	check("terminated worker, $i");
 }
 
+# whoever may signal it cannot get rid of the launcher; without one a worker that
+# ends would be the last
+my $launcher = "FROM pg_stat_activity WHERE backend_type = 'pg_weir launcher'";
+my $old = $node->safe_psql('postgres', "SELECT pid $launcher");
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) $launcher");
+ok( $node->poll_query_until(
+		'postgres', "SELECT count(*) = 1 $launcher AND pid <> $old"),
+	'the launcher comes back');
+$node->safe_psql('postgres',
+	'SELECT pg_terminate_backend(worker_pid) FROM weir.views');
+load();
+check('terminated launcher and worker');
+
 # prepared transactions count from COMMIT PREPARED, also across a crash
 $node->safe_psql(
 	'postgres', q{
