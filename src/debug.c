@@ -117,15 +117,24 @@ wait_for_lock(const char *name)
 	PG_END_TRY();
 }
 
+/* Into the log without its means; what passes may not be worth a line of it. */
+static void
+say(const char *name, const char *what)
+{
+	char line[128];
+	int len =
+		snprintf(line, sizeof(line), "debug point \"%s\" %s\n", name, what);
+
+	if (write(STDERR_FILENO, line, Min(len, (int) sizeof(line) - 1)) < 0)
+		return;
+}
+
 /* Give others the time to do what they should not be able to do meanwhile. */
 static void
 sleep_a_little(const char *name)
 {
-	char line[128];
-	int len = snprintf(line, sizeof(line), "debug point \"%s\" sleeps\n", name);
-
-	if (write(STDERR_FILENO, line, Min(len, (int) sizeof(line) - 1)) == len)
-		pg_usleep(200 * 1000);
+	say(name, "sleeps");
+	pg_usleep(200 * 1000);
 }
 
 void
@@ -140,6 +149,13 @@ weir_debug_point(const char *name)
 	if (is_word(action, len, "error"))
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("debug point \"%s\" raised an error", name)));
+	else if (is_word(action, len, "cancel"))
+	{
+		say(name, "cancels");
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("debug point \"%s\" cancelled the statement", name)));
+	}
 	else if (is_word(action, len, "fatal"))
 		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("debug point \"%s\" ended the process", name)));

@@ -6,10 +6,11 @@
  * Debug points exist only in a DEBUG=1 build.  The superuser setting
  * weir.debug_points holds a list "name=action[@N], ...": at the N-th hit
  * (default every hit) of the point in a process the action happens: error,
- * fatal, kill (SIGKILL to self), sleep (200 ms, deaf to interrupts; the log
- * says so), wait (block on the advisory lock (1465207378, hashtext(name)) in
- * share mode, so a test that holds that lock in exclusive mode stops the
- * process there; interrupts are served).
+ * cancel (an error that passes, like that of a cancelled statement), fatal,
+ * kill (SIGKILL to self), sleep (200 ms, deaf to interrupts), wait (block on the
+ * advisory lock (1465207378, hashtext(name)) in share mode, so a test that holds
+ * that lock in exclusive mode stops the process there; interrupts are served).
+ * The log tells of all but wait.
  * A point may stand only where raising is allowed, unless it is named
  * weir_debug_point_critical(), which honours only "kill" and "sleep".
  *

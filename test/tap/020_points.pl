@@ -1,8 +1,9 @@
 # Every debug point in the source, at its first, second and third hit in a
-# process (WEIR_HITS, default 3): an error, the process's end, kill -9, and a
-# sleep during which others go on.  Whatever happens there, afterwards every
-# view equals its query, late events are in the late table once, and the stream
-# holds what was acknowledged.  Needs debug points.
+# process: an error, one that passes, the process's end, kill -9, and a sleep
+# during which others go on.  Whatever happens there, afterwards every view
+# equals its query, late events are in the late table once, and the stream holds
+# what was acknowledged.  Needs debug points.  WEIR_HITS: more hits than three;
+# WEIR_POINTS: only points that match it.
 use strict;
 use warnings;
 
@@ -16,6 +17,7 @@ use Time::HiRes qw(time usleep);
 use WeirTest;
 
 my $hits = $ENV{WEIR_HITS} // 3;
+my $only = $ENV{WEIR_POINTS} // '';
 
 # What makes a process come to a point.
 my %place = (
@@ -175,6 +177,7 @@ sub patiently
 # Has it come about?
 my %hit = (
 	error => 'debug point "%s" raised an error',
+	cancel => 'debug point "%s" cancels',
 	fatal => 'debug point "%s" ended the process',
 	sleep => 'debug point "%s" sleeps',
 	kill  => 'was terminated by signal 9');
@@ -295,13 +298,14 @@ foreach my $point (sort { $place{$a} cmp $place{$b} || $a cmp $b } keys %place)
 {
 	my $started = time;
 
+	next if $point !~ /$only/;
 	patiently($schema);
 	patiently(events() . 'COMMIT') for 1 .. 8;
 	exact("$point: exact at first");
-	foreach my $action ('sleep', 'error', 'fatal', 'kill')
+	foreach my $action ('sleep', 'cancel', 'error', 'fatal', 'kill')
 	{
 		# no error can be raised where nothing may raise
-		next if $critical{$point} && $action =~ /^(error|fatal)$/;
+		next if $critical{$point} && $action =~ /^(cancel|error|fatal)$/;
 		fault($point, $action, $_) for 1 .. $hits;
 	}
 	note(sprintf('%s: %.1f s', $point, time - $started));
