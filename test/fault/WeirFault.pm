@@ -8,7 +8,8 @@ use warnings;
 
 use Exporter 'import';
 
-our @EXPORT = qw(fault_schema fault_views fault_model fault_checks);
+our @EXPORT = qw(fault_schema fault_views fault_model fault_checks
+  fault_amchecks fault_leftovers);
 
 # Event time of ev; a row's windows are judged by it and by what the log's
 # transactions before its own have raised the watermark to.
@@ -129,9 +130,11 @@ my %views = (
 	},
 	totals => {
 		query => q{SELECT k, count(*) AS n, count(v) AS values, sum(v) AS s,
-			count(DISTINCT v % 100) AS d, max(note) AS note FROM ev GROUP BY k},
+			count(DISTINCT v % 100) AS d, max(note) AS note,
+			sum(v * 0.001) AS exact, stddev_samp(v) AS spread
+			FROM ev GROUP BY k},
 		model => q{SELECT k, count(*), count(v), sum(v), count(DISTINCT v % 100),
-			max(note) FROM judged GROUP BY k},
+			max(note), sum(v * 0.001), stddev_samp(v) FROM judged GROUP BY k},
 	},
 	pairs => {
 		query => q{SELECT k, sum(v) AS s, count(*) AS n FROM ord GROUP BY k},
@@ -176,6 +179,8 @@ CREATE TABLE brief_twin (id bigint, tx bigint, k int, pad text);
 CREATE TABLE done (tx bigint PRIMARY KEY);
 CREATE TABLE seen_final (window_start timestamptz, k int, n bigint, s numeric,
   UNIQUE NULLS NOT DISTINCT (window_start, k, n, s));
+CREATE TABLE seen_emitted (bin timestamptz, k3 int, n bigint, s bigint, mid int,
+  UNIQUE NULLS NOT DISTINCT (bin, k3, n, s, mid));
 CREATE TABLE hog AS SELECT repeat('x', 5000) AS x FROM generate_series(1, 64);
 ALTER TABLE hog SET (parallel_workers = 16);
 
@@ -360,11 +365,14 @@ sub fault_checks
 		  . ' HAVING count(*) > 1) x' ],
 	  [ 'skipped events',
 		$differ->(
-			"(SELECT (event->>'id')::bigint FROM weir.errors WHERE view = 'skips'::regclass)",
+			"(SELECT (event->>'id')::bigint FROM weir.errors WHERE view = 'skips'::regclass"
+			  . " AND sqlstate = '22012')",
 			'(SELECT id FROM judged WHERE v = 77)') ],
 	  [ 'rows seen as final and changed afterwards',
 		'SELECT count(*) FROM (TABLE seen_final EXCEPT'
 		  . ' SELECT window_start, k, n, s FROM per_window) x' ],
+	  [ 'rows that emit = final has shown and changed afterwards',
+		'SELECT count(*) FROM (TABLE seen_emitted EXCEPT TABLE finals) x' ],
 	  [ 'watermark of the stream',
 		q{SELECT count(*) FROM weir.streams WHERE stream = 'ev'::regclass AND
 		  watermark IS DISTINCT FROM (SELECT max(ts) - interval '}
@@ -381,11 +389,52 @@ sub fault_checks
 	  [ 'prepared transactions left', 'SELECT count(*) FROM pg_prepared_xacts' ],
 	  [ 'leftovers of rebuilds',
 		'SELECT (SELECT count(*) FROM weir.late_pending)'
-		  . ' + (SELECT count(*) FROM weir.view_pending)' ],
+		  . ' + (SELECT count(*) FROM weir.view_pending)'
+		  . " + (SELECT count(*) FROM pg_class WHERE relname ~ '^pg_temp_[0-9]+')" ],
+	  [ 'temporary files', 'SELECT count(*) FROM pg_ls_tmpdir()' ],
+	  [ 'temporary relations of others',
+		q{SELECT count(*) FROM pg_class WHERE relpersistence = 't'
+		  AND relnamespace <> pg_my_temp_schema()
+		  AND relnamespace <> (SELECT oid FROM pg_namespace WHERE nspname =
+		    replace((SELECT nspname FROM pg_namespace
+		      WHERE oid = pg_my_temp_schema()), 'temp', 'toast_temp'))} ],
+	  [ 'locks of nobody',
+		'SELECT count(*) FROM pg_locks WHERE pid IS NULL OR pid NOT IN'
+		  . ' (SELECT pid FROM pg_stat_activity)' ],
+	  [ 'advisory locks',
+		"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'" ],
 	  [ 'checkpoints of views that are not there',
 		'SELECT count(*) FROM weir.view_state s WHERE NOT EXISTS'
 		  . ' (SELECT FROM pg_class c WHERE c.oid = s.view)' ];
 	return @checks;
+}
+
+# The files, as amcheck sees them: all heaps and all B-trees.  A B-tree that is
+# broken raises.
+sub fault_amchecks
+{
+	return (
+		[ 'damage in heaps',
+			q{SELECT count(*) FROM pg_class c, LATERAL verify_heapam(c.oid) v
+			  WHERE c.relkind IN ('r', 'm', 't') AND c.relpersistence = 'p'
+			  AND c.relam = (SELECT oid FROM pg_am WHERE amname = 'heap')} ],
+		[ 'damage in indexes',
+			q{SELECT count(bt_index_check(i.oid, t.relam = h.oid)) - count(*)
+			  FROM pg_class i JOIN pg_index x ON i.oid = x.indexrelid
+			  JOIN pg_class t ON t.oid = x.indrelid
+			  CROSS JOIN (SELECT oid FROM pg_am WHERE amname = 'heap') h
+			  WHERE i.relam = (SELECT oid FROM pg_am WHERE amname = 'btree')
+			  AND i.relpersistence = 'p' AND x.indisvalid} ]);
+}
+
+# Rows that the extension's tables should not hold when there is no stream.
+sub fault_leftovers
+{
+	return ' SELECT '
+	  . join(' + ',
+		map { "(SELECT count(*) FROM weir.$_)" }
+		  qw(view_wish view_position view_state view_pending late_pending
+		  error_log stream_trim stream_end));
 }
 
 1;

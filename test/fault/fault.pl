@@ -5,8 +5,8 @@
 # consumed soon, and all of WeirFault::fault_checks() must hold.
 #
 # The seed is printed; WEIR_SEED replays the load and the schedule (not the
-# interleaving).  WEIR_FAULTS (default 120,
-# of which some 100 are kills and cancels) says how many faults.  When
+# interleaving).  WEIR_FAULTS (default 220, of which some 105 are kills) says how
+# many faults; with WEIR_MIN_KILLS there are more until so many have died.  When
 # WEIR_FAULT_RESULT names a file, a line of figures is added to it.
 use strict;
 use warnings;
@@ -27,9 +27,11 @@ use WeirTest;
 use constant WRITERS => 4;
 use constant READERS => 2;
 use constant CHECK_EVERY => 60;    # faults
+use constant DRAIN       => 10;    # seconds to consume what is left
 
 my $seed = $ENV{WEIR_SEED} // int(rand(1_000_000_000));
-my $faults = $ENV{WEIR_FAULTS} // 120;
+my $faults = $ENV{WEIR_FAULTS} // 220;
+my $min_kills = $ENV{WEIR_MIN_KILLS} || 0;
 diag("faults: WEIR_SEED=$seed WEIR_FAULTS=$faults");
 my $started = time;
 
@@ -55,9 +57,14 @@ my %weight = (
 	no_slots         => 2,
 	full_disk        => 2,
 	file_limit       => 2,
+	create           => 4,
+	point_cancel     => 8,
+	point_error      => 6,
+	point_fatal      => 6,
+	point_kill       => 8,
 	checkpoint       => 4);
 my @deaths = qw(worker_kill postmaster_kill commit_kill backend_kill server_kill
-  immediate_stop);
+  immediate_stop point_kill);
 
 srand($seed);
 my @schedule;
@@ -73,6 +80,11 @@ while (@schedule < $faults)
 	} shuffle(map { ($_) x $weight{$_} } sort keys %weight);
 }
 $#schedule = $faults - 1;
+
+# Should too few of them come to be.
+my @more = map {
+	{ kind => 'worker_kill', wait => 0.1 + rand(0.7), pick => rand(), long => 1 }
+} 1 .. $min_kills;
 
 # What the run is like as a whole.
 my $interval = ('50ms', '300ms', '2s')[ int(rand(3)) ];
@@ -111,7 +123,7 @@ if ($space)
 }
 $node->safe_psql('postgres',
 	'CREATE DATABASE load' . ($space ? ' TABLESPACE small' : ''));
-$node->safe_psql('load', 'CREATE EXTENSION pg_weir');
+$node->safe_psql('load', 'CREATE EXTENSION pg_weir; CREATE EXTENSION amcheck');
 $node->safe_psql('load', fault_schema());
 my $debug = $node->psql('load', 'SHOW weir.debug_points') == 0;
 my $connstr = $node->connstr('load');
@@ -286,7 +298,7 @@ sub statements
 		{
 			$sql .= "SELECT put_caught($tx, $first, '$t', $seed);\n";
 		}
-		elsif ($depth < 5)
+		elsif ($depth < 8)
 		{
 			my $name = "s$depth";
 
@@ -319,19 +331,32 @@ sub transaction
 	}
 
 	$sql .= "BEGIN;\n" . statements($tx, \$next, 0);
+
+	# slow ones hold back the horizon of those that come after them
+	if (rand() < 0.03)
+	{
+		$sql .= sprintf("SELECT pg_sleep(%.2f);\n", rand(2))
+		  . statements($tx, \$next, 0);
+	}
 	$sql .= "INSERT INTO done VALUES ($tx);\n";
 	if    ($r < 0.20) { $sql .= "ROLLBACK;\n\\echo undone $tx\n" }
 	elsif ($r < 0.28)
 	{
-		$sql .= "PREPARE TRANSACTION 'p$tx';\n"
+		$sql .= "PREPARE TRANSACTION 'p$tx';\n\\echo prepared $tx\n"
 		  . "COMMIT PREPARED 'p$tx';\n\\echo ack $tx\n";
 	}
 	elsif ($r < 0.31)
 	{
-		$sql .= "PREPARE TRANSACTION 'p$tx';\n"
+		$sql .= "PREPARE TRANSACTION 'p$tx';\n\\echo prepared $tx\n"
 		  . "ROLLBACK PREPARED 'p$tx';\n\\echo undone $tx\n";
 	}
-	elsif ($r < 0.34) { $sql .= "PREPARE TRANSACTION 'p$tx';\n\\echo left $tx\n" }
+	elsif ($r < 0.34)
+	{
+		# somebody else ends it: soon, or much later
+		my $name = ($r < 0.335 ? 'p' : 'long') . $tx;
+
+		$sql .= "PREPARE TRANSACTION '$name';\n\\echo prepared $tx\n";
+	}
 	elsif ($r < 0.36)
 	{
 		# the client dies in the middle of a COPY
@@ -394,7 +419,8 @@ sub writer
 
 			run_script("writer$w",
 				"SELECT format('$how PREPARED %L', gid) FROM pg_prepared_xacts"
-				  . " WHERE prepared < now() - interval '1 second'"
+				  . " WHERE prepared < now() - CASE WHEN gid ~ '^long'"
+				  . " THEN interval '20 seconds' ELSE interval '1 second' END"
 				  . " ORDER BY prepared LIMIT 5 \\gexec\n",
 				undef);
 		}
@@ -434,16 +460,32 @@ sub reader
 			$sql .= "SELECT 'twice', count(*), 0 FROM (SELECT FROM per_window"
 			  . " GROUP BY window_start, k HAVING count(*) > 1) x;\n"
 			  if rand() < 0.5;
+			$sql .= "SELECT 'never less in totals', coalesce(sum(n), 0), 0 FROM totals;\n"
+			  if rand() < 0.3;
+			$sql .= "SELECT 'never less in arrivals', coalesce(sum(n), 0), 0 FROM arrivals;\n"
+			  if rand() < 0.3;
+			$sql .= "SELECT 'counted', count(*), 0 FROM counted WHERE n > 50;\n"
+			  if rand() < 0.3;
+			# an old snapshot, while windows move from memory to the heap
+			$sql .= "BEGIN ISOLATION LEVEL REPEATABLE READ;\n"
+			  . "SELECT 'never less in arrays', count(*), coalesce(sum(n), 0) FROM arrays;\n"
+			  . "SELECT FROM pg_sleep(0.2);\n"
+			  . "SELECT 'never less in arrays', count(*), coalesce(sum(n), 0) FROM arrays;\n"
+			  . "COMMIT;\n"
+			  if rand() < 0.1;
 			$sql .= "SELECT 'one', abs(count(*) - 1), 0 FROM everything;\n";
 			$sql .= "INSERT INTO seen_final SELECT window_start, k, n, s FROM per_window"
 			  . " WHERE weir.is_final('per_window', window_start + interval '10 seconds')"
 			  . " ORDER BY window_start DESC LIMIT 60 ON CONFLICT DO NOTHING;\n"
 			  if rand() < 0.2;
-			$sql .= "SELECT pg_sleep(0.02) WHERE false;\n";
+			$sql .= "INSERT INTO seen_emitted SELECT * FROM finals"
+			  . " ORDER BY bin DESC LIMIT 20 ON CONFLICT DO NOTHING;\n"
+			  if rand() < 0.2;
 		}
 		run_script(
 			"reader$r", $sql,
 			sub {
+				return if $_[0] eq '';
 				my ($what, $x, $y) = split /\|/, $_[0];
 				my $wrong = '';
 
@@ -462,6 +504,14 @@ sub reader
 					$wrong = "$x after $last{w}"
 					  if defined $last{w} && $x + 0 < $last{w} + 0;
 					$last{w} = $x;
+				}
+				elsif ($what =~ /^never less/)
+				{
+					my @old = @{ $last{$what} // [ 0, 0 ] };
+
+					$wrong = "$x, $y after $old[0], $old[1]"
+					  if $x < $old[0] || $y < $old[1];
+					$last{$what} = [ $x, $y ];
 				}
 				elsif (defined $x && $x ne '0') { $wrong = "$x" }
 				put_file('wrong', "reader $r: $what: $wrong\n", '>>') if $wrong;
@@ -509,6 +559,34 @@ sub some_view
 
 	return $names[ int($pick * @names) ];
 }
+
+# At some step of a batch or a checkpoint, in whichever worker comes there.
+my @points = qw(batch-start batch-folded publish state-publish state-publish-end
+  checkpoint-start checkpoint-stamped checkpoint-closed late-write
+  checkpoint-position checkpoint-commit checkpoint-committed);
+
+sub worker_point
+{
+	my ($f, $action, $text) = @_;
+	my @can    = grep { $action eq 'kill' || !/^state-/ } @points;
+	my $point  = $can[ int($f->{pick} * @can) ];
+	my $nth    = 1 + int($f->{long} * 10) % 4;
+	my $offset = -s $node->logfile;
+
+	return 0 unless $debug;
+	query("ALTER SYSTEM SET weir.debug_points = '$point=$action\@$nth';"
+		  . ' SELECT pg_reload_conf();') // return 0;
+	usleep($f->{long} * 1e6);
+	query_patiently('ALTER SYSTEM RESET weir.debug_points;'
+		  . ' SELECT pg_reload_conf();');
+	query_patiently('SELECT count(weir.resume(view)) FROM weir.views'
+		  . " WHERE state = 'failed' AND error ~ '^debug point'");
+	return index(slurp_file($node->logfile, $offset),
+		sprintf($text, $point)) >= 0;
+}
+
+# One more view, made and dropped under load: which of the views it is like.
+my $extra = '';
 
 sub client_signal
 {
@@ -662,6 +740,37 @@ my %fault = (
 		$limit->('unlimited');
 		1;
 	},
+	point_cancel => sub {
+		worker_point($_[0], 'cancel', 'debug point "%s" cancels');
+	},
+	point_error => sub {
+		worker_point($_[0], 'error', 'debug point "%s" raised an error');
+	},
+	point_fatal => sub {
+		worker_point($_[0], 'fatal', 'debug point "%s" ended the process');
+	},
+	point_kill => sub {
+		worker_point($_[0], 'kill', 'was terminated by signal 9');
+	},
+	# a new view catches up with what all the others have met
+	create => sub {
+		my ($f) = @_;
+		my $like = some_view($f->{pick});
+		my $view = $views->{$like};
+		my @with;
+
+		return 0
+		  if !defined query("SET lock_timeout = '5s';"
+			  . ' DROP MATERIALIZED VIEW IF EXISTS extra');
+		push @with, $view->{with} if $view->{with};
+		push @with, "allowed_lateness = '$view->{lateness} seconds'"
+		  if $view->{lateness};
+		$extra = $like;
+		return defined query("SET lock_timeout = '5s';"
+			  . ' CREATE MATERIALIZED VIEW extra USING continuous'
+			  . (@with ? ' WITH (' . join(', ', @with) . ')' : '')
+			  . " AS $view->{query}");
+	},
 	# what a checkpoint that has answered has saved, no crash takes away
 	checkpoint => sub {
 		my $n = query('SELECT sum(n) FROM pairs') // return 0;
@@ -680,20 +789,25 @@ my %failed_views;
 
 sub resume_failed
 {
-	my $failed = query_patiently(
-		"SELECT string_agg(view || ': ' || error, '; ') FROM weir.views"
-		  . " WHERE state = 'failed'");
+	my $failed = 0;
 
-	return if $failed eq '';
-	note("failed: $failed");
-	$failed_views{$failed}++;
+	run_script(
+		'check',
+		"SELECT view, replace(error, E'\\n', ' ') FROM weir.views"
+		  . " WHERE state = 'failed';\n",
+		sub {
+			note("failed: $_[0]");
+			$failed_views{ $_[0] }++;
+			$failed = 1;
+		});
+	return unless $failed;
 	query_patiently(
 		"SELECT count(weir.resume(view)) FROM weir.views WHERE state = 'failed'");
 }
 
 sub check_all
 {
-	my ($what) = @_;
+	my ($what, $last_time) = @_;
 	my $bad = '';
 
 	# writers come to the end of their scripts
@@ -714,11 +828,21 @@ sub check_all
 	}
 	resume_failed();
 
+	# the launcher gives workers that keep dying some rest
+	for (1 .. 600)
+	{
+		last
+		  if query_patiently('SELECT count(*) FROM weir.views'
+			  . " WHERE worker_pid IS NULL AND state <> 'failed'") eq '0';
+		usleep(100_000);
+	}
+
 	my $before = time;
 	my $consumed = query_patiently("SELECT weir.wait_for(NULL, '60 s')");
 	my $took = time - $before;
 	$sum{slowest} = $took if $took > $sum{slowest};
-	$bad .= 'not consumed; ' if $consumed ne 't';
+	$bad .= sprintf('consumed only after %.1f s; ', $took)
+	  if $consumed ne 't' || $took > DRAIN;
 	query_patiently('SELECT weir.checkpoint()');
 	query_patiently("SELECT weir.wait_for(NULL, '60 s')");
 
@@ -737,6 +861,17 @@ sub check_all
 	put_file('undone.csv', join('', map { "$_\n" } keys %{ $told{undone} // {} }));
 
 	my @checks = fault_checks();
+	if ($extra ne '' && query_patiently("SELECT to_regclass('extra')") ne '')
+	{
+		my $shown = $views->{$extra}{shown} // 'TABLE extra';
+
+		$shown =~ s/\b$extra\b/extra/;
+		push @checks, [ "a late view like $extra, rows lost or false",
+			"SELECT count(*) FROM (($views->{$extra}{model}) EXCEPT ALL ($shown)) x" ],
+		  [ "a late view like $extra, rows doubled or false",
+			"SELECT count(*) FROM (($shown) EXCEPT ALL ($views->{$extra}{model})) x" ];
+	}
+	push @checks, fault_amchecks() if $last_time;
 	my $sql = "SET statement_timeout = '300s';\n" . fault_model()
 	  . "CREATE TEMP TABLE acked (tx bigint);\n"
 	  . "CREATE TEMP TABLE undone (tx bigint);\n"
@@ -778,6 +913,12 @@ sub check_all
 		  . ' + (SELECT count(*) FROM brief_twin)');
 	$sum{transactions} = query_patiently('SELECT count(*) FROM done');
 	$sum{late} = query_patiently('SELECT count(*) FROM late_events');
+	$sum{prepared} = keys %{ $told{prepared} // {} };
+
+	# views keep what the stream lets go of, and nothing hinders it
+	my $truncated = run_script('check',
+		"SELECT weir.checkpoint();\nTRUNCATE brief;\n");
+	$bad .= 'TRUNCATE failed: ' . slurp_file("$dir/check.err") if !$truncated;
 	is($bad, '', sprintf('%s: all invariants hold, consumed in %.1f s', $what, $took))
 	  or diag("seed $seed: $bad");
 	unlink("$dir/hold");
@@ -792,8 +933,16 @@ my @children = ((map { child(\&writer, $_) } 1 .. WRITERS),
 my %injected = map { $_ => 0 } keys %weight;
 my $went_well = 1;
 
+sub kills
+{
+	my $n = 0;
+
+	$n += $injected{$_} foreach @deaths;
+	return $n;
+}
+
 usleep(500_000);
-foreach my $i (0 .. $#schedule)
+for (my $i = 0; $i < @schedule; $i++)
 {
 	my $f = $schedule[$i];
 
@@ -804,6 +953,8 @@ foreach my $i (0 .. $#schedule)
 	{
 		last unless $went_well = check_all('after ' . ($i + 1) . ' faults');
 	}
+	push @schedule, shift @more
+	  if $i == $#schedule && kills() < $min_kills && @more;
 }
 $went_well = check_all('at the end') if $went_well;
 if ($went_well)
@@ -811,16 +962,17 @@ if ($went_well)
 	# the same from the disk
 	stop_node('immediate');
 	start_node();
-	check_all('after one more restart');
+	$went_well = check_all('after one more restart', 1);
 }
 put_file('stop', '');
 waitpid($_, 0) foreach @children;
 
-my $kills = 0;
-$kills += $injected{$_} foreach @deaths;
+my $kills = kills();
+cmp_ok($kills, '>=', $min_kills, 'enough have died') if $went_well;
 my $cancels = $injected{worker_cancel} + $injected{worker_terminate}
   + $injected{client_cancel} + $injected{client_terminate}
-  + $injected{launcher_terminate};
+  + $injected{launcher_terminate} + $injected{point_cancel}
+  + $injected{point_fatal};
 my $reads = 0;
 for my $r (1 .. READERS)
 {
@@ -830,6 +982,15 @@ for my $r (1 .. READERS)
 ok(!-e "$dir/died", 'no writer or reader died') or diag(slurp_file("$dir/died"));
 ok(!-e "$dir/wrong", "each of $reads reads was consistent")
   or diag(join("\n", (split /\n/, slurp_file("$dir/wrong"))[ 0 .. 20 ]));
+
+# Nothing outlives its view.
+if ($went_well)
+{
+	is( query_patiently('SET client_min_messages = warning;'
+			  . ' DROP TABLE IF EXISTS ev, ord, brief CASCADE;'
+			  . fault_leftovers()),
+		'0', 'nothing is left of dropped streams and views');
+}
 
 # What clients met: broken connections, cancels, locks, the full disk.
 my %odd;
@@ -848,8 +1009,9 @@ for my $file (glob("$dir/{writer,reader}*.err"))
 	}
 }
 is_deeply([ sort keys %odd ], [], 'no client met an error it should not');
-my @failures = grep { !/could not (extend|write)|File too large|No space/ }
-  keys %failed_views;
+my @failures =
+  grep { !/could not (extend|write)|File too large|No space|debug point/ }
+  sort keys %failed_views;
 is_deeply(\@failures, [], 'no view failed but for a full disk');
 
 # signals 9 and 3 are ours; a startup process killed leaves a hint about backups
@@ -865,6 +1027,7 @@ my $figures = "seed=$seed faults=$faults kills=$kills cancels=$cancels "
   . "lost=$sum{lost} doubled=$sum{doubled} wrong=$sum{wrong} reads=$reads "
   . "torn=" . (-e "$dir/wrong" ? scalar(() = slurp_file("$dir/wrong") =~ /\n/g) : 0)
   . " transactions=" . ($sum{transactions} // 0)
+  . " prepared=" . ($sum{prepared} // 0)
   . " events=" . ($sum{events} // 0) . " late=" . ($sum{late} // 0)
   . sprintf(' drain=%.1f seconds=%.0f', $sum{slowest}, time - $started)
   . join('', map { " fault:$_=$injected{$_}" } sort keys %injected);
