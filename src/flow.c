@@ -2427,9 +2427,10 @@ weir_flow_swap(WeirFlow *flow)
 	PopActiveSnapshot();
 	weir_debug_point("swap-commit");
 	CommitTransactionCommand();
-	weir_debug_point("swap-committed");
+	/* known before anything may raise, as in a checkpoint */
 	c->row = row;
 	c->tid = tid;
+	weir_debug_point("swap-committed");
 	return true;
 }
 

@@ -1235,7 +1235,9 @@ swap_flow(Run *run)
 	{
 		ErrorData *e = take_error();
 
-		if (survives(run, BY_SAVING, e, run->tries))
+		/* it may have come after the commit */
+		swapped = weir_flow_row(run->flow)->answering;
+		if (survives(run, BY_SAVING, e, run->tries) && !swapped)
 			run->next_try = retry_time(&run->tries);
 		FreeErrorData(e);
 	}
