@@ -119,7 +119,7 @@
 #define FILL_ROWS 1000 /* final rows fetched at a time */
 
 /* The error of a view that had failed, and in the copy is lost, begins so. */
-#define FAILED_PREFIX	"it had failed when it was dumped: "
+#define FAILED_PREFIX "it had failed when it was dumped: "
 
 #define PART_VIEW  "view"
 #define PART_GROUP "group"
