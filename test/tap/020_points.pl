@@ -46,7 +46,10 @@ my %place = (
 	'view-image'           => 'reader',
 	'checkpoint-asked'     => 'asker');
 
-my @elsewhere = ('part-through');    # 018_parts.pl
+my @elsewhere = (
+	'part-through',                           # 018_parts.pl
+	'adopt-prepared', 'prepared-ended', 'stream-entry',    # 011_commit_order.pl
+	'retention-marked', 'retention-commit');               # 023_lost.pl
 
 # All that the source has; the critical ones cannot raise.
 my %critical;
