@@ -1071,6 +1071,7 @@ typedef struct ImportScan
 	Relation rel;
 	Snapshot snapshot;
 	SysScanDesc scan;
+	MemoryContext cxt; /* of the scan, which allocates on its way */
 	int64 count;
 	bool trusted; /* all rows so far are a superuser's */
 } ImportScan;
@@ -1082,6 +1083,7 @@ open_part(ImportScan *s, Oid view, const char *part)
 
 	s->rel = table_open(weir_catalog_table("view_import"), AccessShareLock);
 	s->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	s->cxt = CurrentMemoryContext;
 	s->count = 0;
 	s->trusted = true;
 	ScanKeyInit(&keys[0], Anum_import_view, BTEqualStrategyNumber, F_OIDEQ,
@@ -1098,9 +1100,11 @@ static bool
 next_of_part(WeirTexts *texts, void *arg)
 {
 	ImportScan *s = arg;
+	MemoryContext old = MemoryContextSwitchTo(s->cxt);
 	HeapTuple tuple = systable_getnext(s->scan);
 	bool isnull;
 
+	MemoryContextSwitchTo(old);
 	CHECK_FOR_INTERRUPTS();
 	if (!HeapTupleIsValid(tuple))
 		return false;
