@@ -170,3 +170,24 @@ CREATE MATERIALIZED VIEW bad USING continuous WITH (retention = '1 day') AS SELE
 CREATE MATERIALIZED VIEW bad USING continuous AS SELECT window_end, min(window_start) FROM s, count_window(5, 3) GROUP BY window_start, window_end;
 SELECT weir.is_final('c_2', now());
 DROP SCHEMA spans CASCADE;
+
+-- a session in the heap is remembered for as long as one may begin that joins it
+CREATE TABLE sp_late (k int, ts timestamptz NOT NULL) USING stream
+  WITH (event_time = ts, watermark_delay = '0');
+CREATE MATERIALIZED VIEW sp_late_v USING continuous AS
+  SELECT k, window_start, window_end, count(*) AS n FROM sp_late, session(ts, '10 s')
+  GROUP BY k, window_start, window_end;
+INSERT INTO sp_late VALUES (1, '2026-01-01 00:01:30Z');
+INSERT INTO sp_late VALUES (2, '2026-01-01 00:01:51Z');
+SELECT weir.wait_for('sp_late_v');
+SELECT weir.checkpoint();
+-- this one finds that nobody needs it in memory any more
+INSERT INTO sp_late VALUES (3, '2026-01-01 00:01:51Z');
+SELECT weir.wait_for('sp_late_v');
+SELECT weir.checkpoint();
+INSERT INTO sp_late VALUES (1, '2026-01-01 00:01:45Z');
+INSERT INTO sp_late VALUES (1, '2026-01-01 00:01:38Z');
+SELECT weir.wait_for('sp_late_v');
+SELECT * FROM sp_late_v ORDER BY k, window_start;
+SELECT late FROM weir.views WHERE view = 'sp_late_v'::regclass;
+DROP TABLE sp_late CASCADE;

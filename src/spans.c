@@ -146,31 +146,39 @@ cursor_next(Cursor *c, const SavedSpan **span, const char **aggs)
 	return true;
 }
 
-/* The value of "before" from which on a session in the heap may be forgotten. */
+/* By arrival nobody is late, so nobody asks for what was. */
+static int64
+add_gap(const WeirSpans *s, int64 end)
+{
+	int64 sum;
+
+	if (s->plan->window.by_arrival)
+		return end;
+	return pg_add_s64_overflow(end, s->size, &sum) ? PG_INT64_MAX - 2 : sum;
+}
+
+/*
+ * The value of "before" from which on a session in the heap may be forgotten:
+ * from then on no session that begins within the gap is not late by itself.
+ */
 static int64
 forget_at(const WeirSpans *s, int64 end)
 {
-	int64 at;
-
-	/* by arrival nobody is late, so nobody asks for it */
-	if (s->plan->window.by_arrival)
-		return end;
-	return pg_add_s64_overflow(end, s->size, &at) ? PG_INT64_MAX - 2 : at;
+	return add_gap(s, add_gap(s, end));
 }
 
 /*
  * Can no event that is not late join a session that is final any more?  By
  * itself it could not; but it could by joining a live one that begins within
- * the gap, and then the two would be one.
+ * the gap, now or later, and then the two would be one.
  */
 static bool
 is_out_of_reach(const WeirSpans *s, int64 end, const int64 *next_start,
 				const int64 *next_end, int64 before)
 {
-	int64 at = forget_at(s, end);
-
-	return at <= before &&
-		   (next_start == NULL || *next_end <= before || *next_start > at);
+	return forget_at(s, end) <= before &&
+		   (next_start == NULL || *next_end <= before ||
+			*next_start > add_gap(s, end));
 }
 
 /* next: the start and end of the key's next session, or NULL. */
