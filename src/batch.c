@@ -58,6 +58,7 @@
 #include "compat.h"
 #include "debug.h"
 #include "flow.h"
+#include "guc.h"
 #include "log.h"
 #include "secure.h"
 #include "stream.h"
@@ -593,7 +594,9 @@ drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
 	}
 	else if (full && weir_flow_can_part(flow))
 	{
-		m->part_rows = BATCH_ROWS;
+		/* half of the memory at a kilobyte a row: seldom too much */
+		m->part_rows =
+			Max(Min(weir_state_memory / 2, BATCH_ROWS), LEAST_PART_ROWS);
 		m->verdict = WEIR_BATCH_IN_PARTS;
 	}
 	else if (event && m->careful == WEIR_NO_NUMBER)
@@ -808,11 +811,13 @@ fold_part(Batch *b, WeirBatchMember *m, int *nchunks)
 	b->step = STEP_BEGIN;
 	do_step(b, m, STEP_BEGIN);
 	prepare_decoders(b);
-	b->step = STEP_SLICE;
 	while (rows < b->part_rows && (more = next_slice(b)))
 	{
 		CHECK_FOR_INTERRUPTS();
+		/* what reading raises is no event's fault */
+		b->step = STEP_SLICE;
 		do_step(b, m, STEP_SLICE);
+		b->step = STEP_BEGIN;
 		rows += b->slice_rows;
 		*nchunks += b->slice.nchunks;
 	}

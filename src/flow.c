@@ -2033,6 +2033,7 @@ run_parts(void *arg)
 	(void) weir_state_drop_closed(flow->state);
 	weir_state_hide(flow->state);
 	p->fold(p->fold_arg);
+	flow->too_large = true; /* what the checkpoint finds too large, too */
 	row->position = p->parts_position;
 	row->watermark = p->parts_watermark;
 	row->events_in = pg_atomic_read_u64(&v->events_in);
@@ -2055,6 +2056,12 @@ show_parts(void *arg, int64 closed_before)
 
 	weir_state_show(flow->state, closed_before, p->parts_position,
 					p->parts_watermark);
+}
+
+bool
+weir_flow_is_half_through(const WeirFlow *flow)
+{
+	return flow->priv->in_parts;
 }
 
 bool
@@ -2134,6 +2141,7 @@ weir_flow_consume_in_parts(WeirFlow *flow, void (*fold)(void *arg), void *arg,
 	c->parts = NULL;
 	c->show = NULL;
 	p->in_parts = false;
+	flow->too_large = false;
 	if (!done)
 		return false;
 	flow->position = position;

@@ -116,6 +116,8 @@ extern bool weir_flow_consume_in_parts(WeirFlow *flow, void (*fold)(void *arg),
 									   TimestampTz watermark);
 /* A part is through; no event to come has a time before rest. */
 extern void weir_flow_part(WeirFlow *flow, TimestampTz rest);
+/* Has it raised on the way?  Then all that can be done is to close it. */
+extern bool weir_flow_is_half_through(const WeirFlow *flow);
 /* Would windows close meanwhile? */
 extern bool weir_flow_can_part(const WeirFlow *flow);
 

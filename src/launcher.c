@@ -150,7 +150,7 @@ forget_database(Oid db)
 
 		if (!v->in_use || v->db != db)
 			continue;
-		weir_state_discard(v);
+		weir_state_forget(v);
 		weir_shmem_view_free(v);
 	}
 }

@@ -152,6 +152,9 @@ typedef struct WeirViewShared
 								 * successor: discard and reload */
 	uint64 version;		   /* number of the last publish */
 	dsa_pointer root;	   /* state.c's WeirStateRoot */
+	dsa_pointer kept;	   /* of a state that was discarded, for the next: */
+	uint32 nkept;		   /* so many xids whose rows some snapshot may not */
+	uint64 kept_at;		   /* see in the heap, as of this next xid */
 	pg_atomic_uint32 cuts; /* open cuts */
 	pg_atomic_uint64 groups;
 	pg_atomic_uint64 state_bytes;

@@ -90,6 +90,7 @@
 #define MAX_CUTS	   64
 #define SIZE_CLASSES   40
 #define PREFETCH_AHEAD 12
+#define KEPT_FOR	   (UINT64CONST(1) << 30) /* xids */
 
 /* Slot.word: size (multiple of 16) | flags | state */
 #define SLOT_RESERVED	0
@@ -1162,6 +1163,75 @@ other_layout(Oid view)
 							"MATERIALIZED VIEW.")));
 }
 
+/*
+ * Whose rows in the heap are not seen by every snapshot: a state that is read
+ * from the checkpoint has those windows no more, but snapshots that see neither
+ * the transaction still need the rows.
+ */
+static void
+keep_xids(WeirState *s)
+{
+	WeirViewShared *v = s->v;
+	Root *root = s->root;
+	uint32 n = 0;
+	TransactionId *xids = MemoryContextAllocHuge(
+		CurrentMemoryContext,
+		((Size) root->ngone + root->npanes + 1) * sizeof(TransactionId));
+
+	for (uint32 i = 0; i < root->ngone + root->npanes; i++)
+	{
+		TransactionId xid =
+			i < root->ngone
+				? ((TransactionId *) at(root->gone))[i]
+				: ((Pane *) at(
+					   ((PaneRef *) at(root->panes))[i - root->ngone].pane))
+					  ->stamp;
+
+		/* panes of one transaction are neighbours */
+		if (!TransactionIdIsValid(xid) || (n > 0 && xids[n - 1] == xid) ||
+			TransactionIdIsCurrentTransactionId(xid) ||
+			TransactionIdIsInProgress(xid) || !TransactionIdDidCommit(xid))
+			continue;
+		xids[n++] = xid;
+	}
+	if (n > 0)
+		v->kept = dsa_allocate_extended(s->area, n * sizeof(TransactionId),
+										DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+	v->nkept = DsaPointerIsValid(v->kept) ? n : 0;
+	if (v->nkept > 0)
+		memcpy(at(v->kept), xids, n * sizeof(TransactionId));
+	v->kept_at = U64FromFullTransactionId(ReadNextFullTransactionId());
+	pfree(xids);
+}
+
+static void
+forget_kept(WeirViewShared *v, dsa_area *area)
+{
+	if (DsaPointerIsValid(v->kept))
+		dsa_free(area, v->kept);
+	v->kept = InvalidDsaPointer;
+	v->nkept = 0;
+}
+
+/* What keep_xids() has kept belongs to a new state; not if xids may have been
+ * used again. */
+static void
+take_kept(WeirState *s)
+{
+	WeirViewShared *v = s->v;
+	uint64 now = U64FromFullTransactionId(ReadNextFullTransactionId());
+	Size size = v->nkept * sizeof(TransactionId);
+
+	if (v->nkept > 0 && now - v->kept_at < KEPT_FOR)
+	{
+		s->root->gone = v->kept;
+		s->root->ngone = s->root->gone_size = v->nkept;
+		account(s, size);
+		v->kept = InvalidDsaPointer;
+	}
+	forget_kept(v, s->area);
+}
+
 WeirState *
 weir_state_attach(WeirViewShared *v, const char *layout, bool *fresh)
 {
@@ -1201,6 +1271,8 @@ weir_state_attach(WeirViewShared *v, const char *layout, bool *fresh)
 		root->layout = text;
 		root->layout_size = size;
 		root->swept = PG_INT64_MIN;
+		s->root = root;
+		take_kept(s);
 		for (int i = 0; i < MAX_CUTS; i++)
 			pg_atomic_init_u64(&root->cuts[i], 0);
 		LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
@@ -1238,8 +1310,8 @@ weir_state_detach(WeirState *s)
 	MemoryContextDelete(s->cxt);
 }
 
-void
-weir_state_discard(WeirViewShared *v)
+static void
+discard(WeirViewShared *v, bool keep)
 {
 	WeirState s = {.v = v, .area = open_area()};
 	Root *root;
@@ -1267,6 +1339,9 @@ weir_state_discard(WeirViewShared *v)
 	v->root = InvalidDsaPointer;
 	v->publishing = false;
 	LWLockRelease(&v->publish_lock);
+	forget_kept(v, s.area);
+	if (keep)
+		keep_xids(&s);
 	while (DsaPointerIsValid(root->limbo))
 	{
 		dsa_pointer p = root->limbo;
@@ -1285,6 +1360,19 @@ weir_state_discard(WeirViewShared *v)
 	pg_atomic_write_u64(&v->groups, 0);
 	pg_atomic_write_u64(&v->shown_groups, 0);
 	pg_atomic_write_u64(&v->state_bytes, 0);
+}
+
+void
+weir_state_discard(WeirViewShared *v)
+{
+	discard(v, true);
+}
+
+void
+weir_state_forget(WeirViewShared *v)
+{
+	discard(v, false);
+	forget_kept(v, open_area());
 }
 
 /* ---- find ---- */

@@ -58,6 +58,8 @@ extern void weir_state_detach(WeirState *s);
 /* Free all memory of an entry; state_valid becomes false. Waits for readers'
  * cuts by marking the version dead, never for long. */
 extern void weir_state_discard(WeirViewShared *v);
+/* The same for good: no state of this entry will follow. */
+extern void weir_state_forget(WeirViewShared *v);
 
 /*
  * The next candidate with this hash in this pane; start with *iter = 0.

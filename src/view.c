@@ -77,6 +77,7 @@
 #include "parser/parsetree.h"
 #include "port/pg_bitutils.h"
 #include "storage/buffile.h"
+#include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
@@ -670,6 +671,7 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 	List *unseen = NIL;
 	bool expand = weir_expand_needed(maker->plan);
 	WeirGroupCallback callback = expand ? keep_group : add_group;
+	ListCell *lc;
 
 	for (;;)
 	{
@@ -720,6 +722,19 @@ make_rows(Maker *maker, Oid view, Snapshot snapshot)
 	}
 	if (unseen != NIL)
 		add_unseen_rows(maker, view, unseen);
+	foreach(lc, unseen)
+	{
+		TransactionId xid = (TransactionId) lfirst_int(lc);
+
+		if (TransactionIdIsCurrentTransactionId(xid) ||
+			TransactionIdIsInProgress(xid) || TransactionIdDidCommit(xid))
+			continue;
+		/* it was about to commit when we looked at the state, and did not */
+		image_free(maker->image);
+		maker->image = NULL;
+		make_rows(maker, view, snapshot);
+		return;
+	}
 	maker->image->watermark = watermark;
 	maker->image->lateness = lateness;
 	if (maker->image->groups == 0)

@@ -933,7 +933,7 @@ discard_entry(WeirViewShared *v, Oid view, int64 generation)
 	if (weir_shmem_view_claim(v, view, generation) != 0)
 		return;
 	weir_shmem_view_set_status(v, WEIR_VIEW_STOPPED, NULL);
-	weir_state_discard(v);
+	weir_state_forget(v);
 	weir_shmem_view_free(v);
 }
 
@@ -1914,6 +1914,11 @@ follow_parts(Run *run)
 	int nskips = run->member.nskips;
 	int tries = run->batch_tries;
 
+	if (e && e->sqlerrcode == ERRCODE_UNDEFINED_TABLE && view_is_gone(run))
+	{
+		discard_run(run); /* we shall hear of it */
+		return;
+	}
 	switch (run->member.verdict)
 	{
 		case WEIR_BATCH_IN_PARTS:
@@ -1981,7 +1986,10 @@ run_parts(Cohort *c)
 	PG_CATCH();
 	{
 		abort_and_report();
-		reset_cohort(c);
+		if (weir_flow_is_half_through(run->flow))
+			reopen_run(run);
+		else
+			reset_cohort(c);
 		any = false;
 	}
 	PG_END_TRY();
@@ -1999,12 +2007,16 @@ run_parts(Cohort *c)
 	}
 	c->position = result.position;
 	c->watermark = result.watermark;
+	c->tries = 0;
+	c->next_try = 0;
 	run->log_bytes = 0;
 	run->batch_tries = 0;
 	hide_hindrance(run, BY_BATCH);
 	schedule_checkpoint(run);
 	note_commit(find_stream(c->stream), c->watermark, weir_now(),
 				result.nrows > 0);
+	if (c->position >= committed_number(c->stream))
+		reached_end(c);
 	return true;
 }
 

@@ -211,6 +211,43 @@ my %hit = (
 	error => qr/debug point "[^"]*" raised an error/,
 	fatal => qr/debug point "[^"]*" ended the process/,
 	kill  => qr/was terminated by signal 9/);
+my $insert = "INSERT INTO d SELECT j % 5, timestamptz '2015-01-01' + j * interval '1 min'";
+
+# a snapshot that does not see what has gone to the heap, when the state is read
+# anew from the checkpoint
+$node->safe_psql('postgres', "$insert FROM generate_series(0, 999) j");
+weir_wait($node);
+my $old = $node->background_psql('postgres');
+my $count = 'SELECT count(*), count(DISTINCT window_start), sum(n) FROM dv';
+is($old->query_safe("BEGIN ISOLATION LEVEL REPEATABLE READ; $count"), '1000|1000|1000', 'an old snapshot');
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+is($old->query_safe($count), '1000|1000|1000', 'it has all after a checkpoint');
+$node->safe_psql('postgres', $_)
+  foreach "ALTER SYSTEM SET weir.debug_points = 'part-through=error\@3'", 'SELECT pg_reload_conf()',
+  "$insert FROM generate_series(1000, 20999) j";
+ok($node->poll_query_until('postgres', "SELECT state = 'failed' FROM weir.views WHERE view = 'dv'::regclass"),
+	'the third part fails');
+is($old->query_safe($count), '1000|1000|1000', 'and when the state is read anew');
+$node->safe_psql('postgres', $_)
+  foreach 'ALTER SYSTEM RESET weir.debug_points', 'SELECT pg_reload_conf()',
+  "SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'";
+weir_wait($node, 'it goes through');
+is($old->query_safe($count), '21000|21000|21000', 'and then each window once');
+$old->query_safe('COMMIT');
+$old->quit;
+
+# a view whose history ends with such a transaction is built, and rebuilt
+$node->safe_psql('postgres', 'CREATE MATERIALIZED VIEW db USING continuous AS'
+	  . " SELECT window_start, count(*) AS n FROM d, tumble(ts, '1 minute') GROUP BY window_start");
+foreach my $what ('built', 'rebuilt')
+{
+	is($node->safe_psql('postgres', "SELECT weir.wait_for('db', '60 s')"), 't', $what);
+	is($node->safe_psql('postgres', "SELECT state FROM weir.views WHERE view = 'db'::regclass"), 'running', "$what: it runs");
+	$node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW db') if $what eq 'built';
+}
+$node->safe_psql('postgres', 'DROP MATERIALIZED VIEW db');
+
+my $before = $node->safe_psql('postgres', 'SELECT count(*) FROM d');
 my $round = 0;
 foreach my $case (
 	'part-through error 2', 'part-through fatal 2',
@@ -251,6 +288,6 @@ foreach my $case (
 			'0', "$point, $action: $view is exact");
 	}
 }
-is(patiently('SELECT count(*) FROM d'), $round * 20000, 'the stream has what was acknowledged');
+is(patiently('SELECT count(*) FROM d'), $before + $round * 20000, 'the stream has what was acknowledged');
 $node->stop;
 done_testing();
