@@ -170,15 +170,16 @@ forget_at(const WeirSpans *s, int64 end)
 /*
  * Can no event that is not late join a session that is final any more?  By
  * itself it could not; but it could by joining a live one that begins within
- * the gap, now or later, and then the two would be one.
+ * the gap, and then the two would be one.
  */
 static bool
 is_out_of_reach(const WeirSpans *s, int64 end, const int64 *next_start,
 				const int64 *next_end, int64 before)
 {
-	return forget_at(s, end) <= before &&
-		   (next_start == NULL || *next_end <= before ||
-			*next_start > add_gap(s, end));
+	int64 at = add_gap(s, end);
+
+	return at <= before &&
+		   (next_start == NULL || *next_end <= before || *next_start > at);
 }
 
 /* next: the start and end of the key's next session, or NULL. */
@@ -190,7 +191,8 @@ may_be_forgotten(const WeirSpans *s, int64 end, int64 mark,
 	if (mark == WEIR_SPAN_OPEN || mark > limits->swept)
 		return false;
 	return !s->sessions ||
-		   is_out_of_reach(s, end, next_start, next_end, limits->before);
+		   (forget_at(s, end) <= limits->before &&
+			is_out_of_reach(s, end, next_start, next_end, limits->before));
 }
 
 /* The span after the one that the cursor has just given, or NULL. */
