@@ -21,9 +21,11 @@
  * counts rows: the numbers of its first row, and of the first after it.
  *
  * A session that is in the heap stays here for a while: an event that would
- * have joined it is late, however new it is.  When no event that is not late by
- * itself can reach it any more, nor one that joins a live session after it, it
- * is forgotten.
+ * have joined it is late, however new it is.  It is forgotten when "before" is
+ * two gaps after its end.  From then on no event can reach it: one that is not
+ * late by itself is newer, and one that is may still lie within a live session,
+ * but makes it begin earlier only if it is less than two gaps before "before".
+ * So what an event becomes never depends on what has been forgotten.
  *
  * A live span whose row has not come in this batch stays as bytes.
  *
@@ -146,76 +148,31 @@ cursor_next(Cursor *c, const SavedSpan **span, const char **aggs)
 	return true;
 }
 
-/* By arrival nobody is late, so nobody asks for what was. */
+/*
+ * The value of "before" from which on an event of this time cannot make a session
+ * begin earlier any more, and a session in the heap that ended then is forgotten.
+ */
 static int64
-add_gap(const WeirSpans *s, int64 end)
+forget_at(const WeirSpans *s, int64 time)
 {
-	int64 sum;
+	int64 at;
 
+	/* by arrival nobody is late, so nobody asks for what was */
 	if (s->plan->window.by_arrival)
-		return end;
-	return pg_add_s64_overflow(end, s->size, &sum) ? PG_INT64_MAX - 2 : sum;
+		return time;
+	if (pg_add_s64_overflow(time, s->size, &at) ||
+		pg_add_s64_overflow(at, s->size, &at))
+		return PG_INT64_MAX - 2;
+	return at;
 }
 
-/*
- * The value of "before" from which on a session in the heap may be forgotten:
- * from then on no session that begins within the gap is not late by itself.
- */
-static int64
-forget_at(const WeirSpans *s, int64 end)
-{
-	return add_gap(s, add_gap(s, end));
-}
-
-/*
- * Can no event that is not late join a session that is final any more?  By
- * itself it could not; but it could by joining a live one that begins within
- * the gap, and then the two would be one.
- */
 static bool
-is_out_of_reach(const WeirSpans *s, int64 end, const int64 *next_start,
-				const int64 *next_end, int64 before)
-{
-	int64 at = add_gap(s, end);
-
-	return at <= before &&
-		   (next_start == NULL || *next_end <= before || *next_start > at);
-}
-
-/* next: the start and end of the key's next session, or NULL. */
-static bool
-may_be_forgotten(const WeirSpans *s, int64 end, int64 mark,
-				 const int64 *next_start, const int64 *next_end,
+may_be_forgotten(const WeirSpans *s, const SavedSpan *span,
 				 const WeirSpanLimits *limits)
 {
-	if (mark == WEIR_SPAN_OPEN || mark > limits->swept)
+	if (span->mark == WEIR_SPAN_OPEN || span->mark > limits->swept)
 		return false;
-	return !s->sessions ||
-		   (forget_at(s, end) <= limits->before &&
-			is_out_of_reach(s, end, next_start, next_end, limits->before));
-}
-
-/* The span after the one that the cursor has just given, or NULL. */
-static const SavedSpan *
-cursor_peek(const Cursor *c)
-{
-	Cursor ahead = *c;
-	const SavedSpan *span;
-	const char *aggs;
-
-	return cursor_next(&ahead, &span, &aggs) ? span : NULL;
-}
-
-/* May the span that the cursor has just given be forgotten? */
-static bool
-cursor_may_forget(const WeirSpans *s, const Cursor *c, const SavedSpan *span,
-				  const WeirSpanLimits *limits)
-{
-	const SavedSpan *next = s->sessions ? cursor_peek(c) : NULL;
-
-	return may_be_forgotten(s, span->end, span->mark,
-							next ? &next->start : NULL,
-							next ? &next->end : NULL, limits);
+	return !s->sessions || forget_at(s, span->end) <= limits->before;
 }
 
 int64
@@ -275,7 +232,7 @@ weir_spans_trim(WeirSpans *s, const char *bytes, Size *len,
 	h->rows = c.rows;
 	while (cursor_next(&c, &span, &aggs))
 	{
-		if (cursor_may_forget(s, &c, span, limits))
+		if (may_be_forgotten(s, span, limits))
 			continue;
 		memcpy(to, span, sizeof(SavedSpan) + span->length);
 		to += sizeof(SavedSpan) + span->length;
@@ -357,7 +314,7 @@ weir_spans_load(WeirSpans *s, void *live, MemoryContext cxt, const char *bytes,
 	{
 		LiveSpan *new;
 
-		if (cursor_may_forget(s, &c, span, limits))
+		if (may_be_forgotten(s, span, limits))
 			continue;
 		new = insert_span(l, l->nspans, cxt);
 		new->start = span->start;
@@ -425,16 +382,10 @@ advance_session(WeirSpans *s, LiveSpans *l, MemoryContext cxt,
 	 * Sessions it overlaps or touches: [first, last), mostly the newest.  Those
 	 * that could be forgotten are not there, whether they have been or not.
 	 */
-	while (first > 0 && l->spans[first - 1].end >= ts)
-	{
-		const LiveSpan *next = first < l->nspans ? &l->spans[first] : NULL;
-
-		if (is_out_of_reach(s, l->spans[first - 1].end,
-							next ? &next->start : NULL,
-							next ? &next->end : NULL, before))
-			break;
+	while (first > 0 && l->spans[first - 1].end >= ts &&
+		   (l->spans[first - 1].end > before ||
+			forget_at(s, l->spans[first - 1].end) > before))
 		first--;
-	}
 	late = false;
 	for (last = first; last < l->nspans && l->spans[last].start <= ts + s->size;
 		 last++)
@@ -446,6 +397,14 @@ advance_session(WeirSpans *s, LiveSpans *l, MemoryContext cxt,
 	if (late || end <= before)
 	{
 		*missed = end;
+		return false;
+	}
+	/* too late to make a live session begin earlier: what is forgotten could
+	 * then lie within it */
+	if (start == ts && (first == last || l->spans[first].start > ts) &&
+		!s->plan->window.by_arrival && forget_at(s, ts) <= before)
+	{
+		*missed = ts + s->size;
 		return false;
 	}
 

@@ -257,18 +257,11 @@ sub take_session
 	my ($start, $end) = ($event->{ts}, $event->{ts} + $self->{gap});
 	my @events = ($event);
 
-	# A final session is remembered for one more gap, and while a session that
-	# is not begins within that gap: through it an event could join both.
+	# A final session is remembered until W is two gaps after its end.
 	my @same = grep { same($_->{key}, $key) } @{ $self->{windows} };
 	my @met  = grep {
-		my $w = $_;
-		$w->{start} <= $end && $start <= $w->{end}
-		  && (!$self->passed($w->{end} + $self->{gap})
-			|| grep {
-				$_->{start} > $w->{end}
-				  && $_->{start} <= $w->{end} + $self->{gap}
-				  && !$self->passed($_->{end})
-			} @same)
+		$_->{start} <= $end && $start <= $_->{end}
+		  && !$self->passed($_->{end} + 2 * $self->{gap})
 	} @same;
 	my $final = grep { $self->passed($_->{end}) } @met;
 
@@ -281,6 +274,13 @@ sub take_session
 	if ($final || $self->passed($end))
 	{
 		$self->too_late($event, $end);
+		return;
+	}
+	# so far back no live session is made to begin
+	if ($start == $event->{ts} && !grep({ $_->{start} <= $event->{ts} } @met)
+		&& $self->passed($event->{ts} + 2 * $self->{gap}))
+	{
+		$self->too_late($event, $event->{ts} + $self->{gap});
 		return;
 	}
 
