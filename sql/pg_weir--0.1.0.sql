@@ -126,6 +126,32 @@ CREATE TABLE weir.stream_trim (
 ) USING heap;
 REVOKE ALL ON weir.stream_trim FROM PUBLIC;
 
+/* what is in the log, 8 MB a row (runs.c) */
+CREATE TABLE weir.log_run (
+	stream pg_catalog.oid NOT NULL,
+	first_block pg_catalog.int8 NOT NULL,
+	filenumber pg_catalog.oid NOT NULL,
+	blocks pg_catalog.int4 NOT NULL,
+	vm_lsn pg_catalog.pg_lsn NOT NULL,
+	opaque pg_catalog.bool NOT NULL,
+	max_number pg_catalog.int8 NOT NULL,
+	min_number pg_catalog.int8 NOT NULL,
+	min_arrival pg_catalog.timestamptz NOT NULL,
+	max_arrival pg_catalog.timestamptz NOT NULL,
+	min_time pg_catalog.int8 NOT NULL,
+	max_time pg_catalog.int8 NOT NULL,
+	chunks pg_catalog.int8 NOT NULL,
+	events pg_catalog.int8 NOT NULL,
+	bytes pg_catalog.int8 NOT NULL,
+	watermark pg_catalog.timestamptz NOT NULL,
+	watermark_number pg_catalog.int8 NOT NULL,
+	watermark_arrival pg_catalog.timestamptz NOT NULL,
+	watermark_kind pg_catalog.int4 NOT NULL,
+	open pg_catalog._int8 NOT NULL,
+	PRIMARY KEY (stream, first_block)
+) USING heap;
+REVOKE ALL ON weir.log_run FROM PUBLIC;
+
 CREATE TABLE weir.stream_end (
 	stream pg_catalog.oid NOT NULL PRIMARY KEY,
 	at pg_catalog.timestamptz NOT NULL
@@ -218,6 +244,13 @@ CREATE FUNCTION weir.advance_watermark(stream pg_catalog.regclass,
 COMMENT ON FUNCTION weir.advance_watermark(pg_catalog.regclass,
 	pg_catalog.timestamptz) IS
 	'raise the watermark of a stream when this transaction commits';
+
+CREATE FUNCTION weir.summarize(stream pg_catalog.regclass)
+	RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'weir_stats_summarize'
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
+COMMENT ON FUNCTION weir.summarize(pg_catalog.regclass) IS
+	'summarize what VACUUM has found visible to all in the log of a stream; number of runs';
 
 CREATE FUNCTION weir.pause(view pg_catalog.regclass)
 	RETURNS pg_catalog.void

@@ -153,6 +153,8 @@ static struct
 	{"view_pending", InvalidOid},
 	{"stream_trim", InvalidOid},
 	{"stream_trim_pkey", InvalidOid},
+	{"log_run", InvalidOid},
+	{"log_run_pkey", InvalidOid},
 	{"stream_end", InvalidOid},
 	{"stream_end_pkey", InvalidOid},
 	{"view_pending_idx", InvalidOid},
@@ -1060,6 +1062,7 @@ weir_catalog_forget_stream(Oid stream)
 
 	key_oid(&key, Anum_trim_stream, stream);
 	delete_rows("stream_trim", "stream_trim_pkey", 1, &key);
+	delete_rows("log_run", "log_run_pkey", 1, &key);
 	(void) weir_catalog_unset_stream_end(stream);
 }
 

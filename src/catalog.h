@@ -17,6 +17,7 @@
  *	weir.stream_trim	one row a stream that has lost events to retention or
  *						TRUNCATE: up to which number.
  *	weir.stream_end		one row a stream that has ended: since when.
+ *	weir.log_run		what is in the log of a stream, 8 MB a row (runs.c).
  *	weir.error_log		events skipped by on_error = skip, and the error that
  *						stopped a view.  Workers only.
  *

@@ -76,6 +76,7 @@
 #include "compat.h"
 #include "debug.h"
 #include "log.h"
+#include "runs.h"
 #include "shmem.h"
 
 #define TUPLE_HOFF MAXALIGN(SizeofHeapTupleHeader)
@@ -758,6 +759,12 @@ copy_image(Relation rel, Snapshot snapshot, const char *image, Size len,
 	return copy;
 }
 
+typedef struct BlockRange
+{
+	BlockNumber first;
+	BlockNumber end; /* exclusive; InvalidBlockNumber: all that follow */
+} BlockRange;
+
 struct WeirLogScan
 {
 	Relation rel;
@@ -771,6 +778,11 @@ struct WeirLogScan
 	TimestampTz max_time;
 	uint64 nread;
 	uint64 nskipped;
+	bool with_pieces;	/* they come as if they were heads */
+	WeirRuns *runs;		/* loaded for limits, or NULL */
+	BlockRange *ranges; /* what is read; NULL: everything */
+	int nranges;
+	int range; /* that is being read; -1: none yet */
 };
 
 WeirLogScan *
@@ -802,6 +814,88 @@ weir_log_scan_begin(Relation rel, Snapshot snapshot, BlockNumber start,
 	return scan;
 }
 
+/*
+ * Read what is not in runs that are to be passed over.  Before anything is read;
+ * not for scans that are parallel, turn round, or have limits in blocks.
+ */
+static void
+pass_over(WeirLogScan *scan, const WeirRuns *runs)
+{
+	MemoryContext old;
+	BlockNumber next = 0; /* what is before that is in ranges, or is not read */
+	bool any = false;
+
+	if (scan->ranges)
+		pfree(scan->ranges);
+	scan->ranges = NULL;
+	scan->nranges = 0;
+	for (int i = 0; i < runs->n && !any; i++)
+		any = runs->runs[i].skip;
+	if (!any)
+		return;
+	old = MemoryContextSwitchTo(scan->cxt);
+	scan->ranges =
+		palloc_extended((runs->n + 1) * sizeof(BlockRange), MCXT_ALLOC_HUGE);
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < runs->n; i++)
+	{
+		const WeirRun *run = &runs->runs[i];
+
+		if (!run->skip)
+			continue;
+		if (run->first > next)
+		{
+			scan->ranges[scan->nranges].first = next;
+			scan->ranges[scan->nranges++].end = run->first;
+		}
+		next = run->first + run->blocks;
+	}
+	scan->ranges[scan->nranges].first = next;
+	scan->ranges[scan->nranges++].end = InvalidBlockNumber;
+	scan->range = -1;
+}
+
+/* Go on with the next range that there is something of; false: there is none. */
+static bool
+next_range(WeirLogScan *scan)
+{
+	HeapScanDesc heap = (HeapScanDesc) scan->heap;
+
+	while (++scan->range < scan->nranges)
+	{
+		const BlockRange *r = &scan->ranges[scan->range];
+		BlockNumber end;
+
+		heap_rescan(scan->heap, NULL, false, false, false, false);
+		end = Min(r->end, heap->rs_nblocks);
+		if (r->first >= end)
+			continue;
+		heap_setscanlimits(scan->heap, r->first, end - r->first);
+		return true;
+	}
+	return false;
+}
+
+/* The next tuple of the ranges. */
+static bool
+next_tuple(WeirLogScan *scan, ScanDirection direction)
+{
+	if (scan->ranges == NULL)
+		return heap_getnextslot(scan->heap, direction, scan->slot);
+	Assert(ScanDirectionIsForward(direction));
+	if (scan->range < 0 && !next_range(scan))
+		return false;
+	while (scan->range < scan->nranges)
+	{
+		if (heap_getnextslot(scan->heap, direction, scan->slot))
+			return true;
+		if (!next_range(scan))
+			break;
+	}
+	ExecClearTuple(scan->slot);
+	return false;
+}
+
 /* The next head as it is stored. */
 static const char *
 scan_next_stored(WeirLogScan *scan, bool forward, Size *len, ItemPointer tid)
@@ -811,14 +905,13 @@ scan_next_stored(WeirLogScan *scan, bool forward, Size *len, ItemPointer tid)
 		pfree(scan->joined);
 		scan->joined = NULL;
 	}
-	while (heap_getnextslot(
-		scan->heap, forward ? ForwardScanDirection : BackwardScanDirection,
-		scan->slot))
+	while (next_tuple(scan,
+					  forward ? ForwardScanDirection : BackwardScanDirection))
 	{
 		HeapTuple tup = ((BufferHeapTupleTableSlot *) scan->slot)->base.tuple;
 		const char *image = tuple_image(tup, len);
 
-		if (!is_head(image))
+		if (!is_head(image) && !scan->with_pieces)
 			continue;
 		*tid = tup->t_self;
 		return image;
@@ -828,11 +921,28 @@ scan_next_stored(WeirLogScan *scan, bool forward, Size *len, ItemPointer tid)
 
 void
 weir_log_scan_limit(WeirLogScan *scan, TimestampTz min_time,
-					TimestampTz max_time)
+					TimestampTz max_time, bool pass_over_runs)
 {
 	scan->limited = true;
 	scan->min_time = min_time;
 	scan->max_time = max_time;
+	if (pass_over_runs)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scan->cxt);
+
+		if (scan->runs == NULL)
+			scan->runs = weir_runs_load(scan->rel);
+		MemoryContextSwitchTo(old);
+		for (int i = 0; i < scan->runs->n; i++)
+		{
+			WeirRun *run = &scan->runs->runs[i];
+
+			run->skip = run->max_time < min_time || run->min_time > max_time;
+			if (run->skip)
+				scan->nskipped += run->nchunks;
+		}
+		pass_over(scan, scan->runs);
+	}
 }
 
 void
@@ -923,7 +1033,8 @@ weir_log_scan_next_header(WeirLogScan *scan, WeirChunkHeader *header,
 	image = scan_next_stored(scan, true, len, tid);
 	if (image == NULL)
 		return false;
-	*len = joined_length(image, *len);
+	if (is_head(image))
+		*len = joined_length(image, *len);
 	read_parts(image, header, min_time, max_time, has_record, record);
 	return true;
 }
@@ -936,6 +1047,7 @@ weir_log_scan_rewind(WeirLogScan *scan)
 		pfree(scan->joined);
 	scan->joined = NULL;
 	heap_rescan(scan->heap, NULL, false, false, false, false);
+	scan->range = -1;
 }
 
 void
@@ -945,6 +1057,10 @@ weir_log_scan_end(WeirLogScan *scan)
 	heap_endscan(scan->heap);
 	if (scan->joined)
 		pfree(scan->joined);
+	if (scan->ranges)
+		pfree(scan->ranges);
+	if (scan->runs)
+		weir_runs_free(scan->runs);
 	pfree(scan);
 }
 
@@ -1040,6 +1156,8 @@ typedef struct Collected
 	int nplaces;
 	WeirPlace places[WEIR_MAX_PLACES];
 	bool has_record;
+	bool elsewhere; /* some are in runs passed over .. */
+	bool wanted;	/* .. which have to be read for it */
 	WeirRecord record;
 } Collected;
 
@@ -1054,6 +1172,25 @@ typedef struct Adopted
 /* txn->number is WEIR_NO_NUMBER for one that is not adopted. */
 typedef void (*CollectCallback)(void *arg, const WeirTxn *txn);
 
+typedef struct Collect
+{
+	/* set by the caller */
+	Relation rel;
+	Snapshot snapshot;
+	WeirNumber from; /* 0: those without a number too */
+	bool strict;	 /* an incomplete one is an error; with a dirty snapshot it
+					  * is a running one */
+	const WeirRuns *runs; /* those to skip; NULL: none.  A transaction that is
+						   * wanted has no record in one of those */
+	CollectCallback callback;
+	void *arg;
+	/* ours */
+	HTAB *collected;
+	HTAB *adopted;
+	/* for the caller */
+	uint64 nbytes; /* of the images that were met, but for ADOPT records */
+} Collect;
+
 static HTAB *
 make_xid_hash(const char *name, Size entrysize, MemoryContext cxt)
 {
@@ -1066,8 +1203,8 @@ make_xid_hash(const char *name, Size entrysize, MemoryContext cxt)
 }
 
 static void
-report_collected(const Collected *c, WeirNumber number, TimestampTz arrival,
-				 CollectCallback callback, void *arg)
+report_collected(const Collect *w, const Collected *c, WeirNumber number,
+				 TimestampTz arrival)
 {
 	WeirTxn txn;
 
@@ -1082,28 +1219,19 @@ report_collected(const Collected *c, WeirNumber number, TimestampTz arrival,
 	txn.nbytes = c->nbytes;
 	txn.nplaces = c->nplaces;
 	memcpy(txn.places, c->places, sizeof(txn.places));
-	callback(arg, &txn);
+	w->callback(w->arg, &txn);
 }
 
-/*
- * Scan all headers visible to the snapshot and report each transaction whose
- * chunks are all there, with number >= from (0: all, those without a number
- * too).  Only transactions that are not yet complete are kept in memory.
- * strict: an incomplete one is an error (with a dirty snapshot it is a running
- * one).
- */
-static void
-collect_transactions(Relation rel, Snapshot snapshot, WeirNumber from,
-					 bool strict, CollectCallback callback, void *arg)
+static bool
+is_complete(const Collected *c)
 {
-	MemoryContext cxt = AllocSetContextCreate(
-		CurrentMemoryContext, "weir log collect", ALLOCSET_DEFAULT_SIZES);
-	HTAB *collected = make_xid_hash("weir collected", sizeof(Collected), cxt);
-	HTAB *adopted = make_xid_hash("weir adopted", sizeof(Adopted), cxt);
-	WeirLogScan *scan =
-		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
-	HASH_SEQ_STATUS seq;
-	Collected *c;
+	return c->has_record && c->nchunks == c->record.nchunks;
+}
+
+/* The headers of a scan.  known: only of transactions that are wanted. */
+static void
+collect_headers(Collect *w, WeirLogScan *scan, bool known)
+{
 	WeirChunkHeader header;
 	TimestampTz min_time;
 	TimestampTz max_time;
@@ -1115,30 +1243,34 @@ collect_transactions(Relation rel, Snapshot snapshot, WeirNumber from,
 	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
 									 &has_record, &record, &tid, &len))
 	{
+		Collected *c;
 		bool found;
 
 		CHECK_FOR_INTERRUPTS();
 		if (has_record && record.kind == WEIR_RECORD_ADOPT)
 		{
 			Adopted *a =
-				hash_search(adopted, &record.adopts, HASH_ENTER, &found);
+				hash_search(w->adopted, &record.adopts, HASH_ENTER, &found);
 
 			a->number = record.number;
 			a->arrival = record.arrival;
 			continue;
 		}
+		if (!known)
+			w->nbytes += len;
 		/* the usual case needs no memory */
 		if (has_record && record.nchunks == 1 &&
-			record.number != WEIR_NO_NUMBER && record.number < from)
+			record.number != WEIR_NO_NUMBER && record.number < w->from)
 			continue;
 
-		c = hash_search(collected, &header.xid, HASH_ENTER, &found);
+		c = hash_search(w->collected, &header.xid,
+						known ? HASH_FIND : HASH_ENTER, &found);
+		if (c == NULL || (known && !c->wanted))
+			continue;
 		if (!found)
 		{
-			FullTransactionId xid = c->xid;
-
 			memset(c, 0, sizeof(*c));
-			c->xid = xid;
+			c->xid = header.xid;
 		}
 		c->nchunks++;
 		c->nrows += header.nrows;
@@ -1150,30 +1282,97 @@ collect_transactions(Relation rel, Snapshot snapshot, WeirNumber from,
 			c->has_record = true;
 			c->record = record;
 		}
-		if (c->has_record && c->nchunks == c->record.nchunks &&
-			c->record.number != WEIR_NO_NUMBER)
+		if (is_complete(c) && c->record.number != WEIR_NO_NUMBER)
 		{
-			if (c->record.number >= from)
-				report_collected(c, c->record.number, c->record.arrival,
-								 callback, arg);
-			hash_search(collected, &header.xid, HASH_REMOVE, NULL);
+			if (c->record.number >= w->from)
+				report_collected(w, c, c->record.number, c->record.arrival);
+			hash_search(w->collected, &header.xid, HASH_REMOVE, NULL);
 		}
 	}
-	weir_log_scan_end(scan);
+}
 
-	/* what is left was prepared, or is incomplete */
-	hash_seq_init(&seq, collected);
+/*
+ * Of the transactions that are not complete, those that go on in runs which have
+ * been passed over: mark them, and read these runs if the record says that they
+ * are wanted.  One whose record is in such a run is not.
+ */
+static void
+collect_elsewhere(Collect *w)
+{
+	WeirRuns again = {.n = 0};
+	WeirLogScan *scan;
+
+	if (w->runs == NULL || hash_get_num_entries(w->collected) == 0)
+		return;
+	again.runs =
+		palloc_extended(Max(w->runs->n, 1) * sizeof(WeirRun), MCXT_ALLOC_HUGE);
+	for (int i = 0; i < w->runs->n; i++)
+	{
+		const WeirRun *run = &w->runs->runs[i];
+		bool wanted = false;
+
+		for (int j = 0; run->skip && j < run->nopen; j++)
+		{
+			Collected *c =
+				hash_search(w->collected, &run->open[j], HASH_FIND, NULL);
+
+			if (c == NULL || is_complete(c))
+				continue;
+			c->elsewhere = true;
+			c->wanted = c->has_record && (c->record.number == WEIR_NO_NUMBER ||
+										  c->record.number >= w->from);
+			wanted = wanted || c->wanted;
+		}
+		if (wanted)
+			again.runs[again.n++] = *run;
+	}
+	for (int i = 0; i < again.n; i++)
+	{
+		scan = weir_log_scan_begin(w->rel, w->snapshot, again.runs[i].first,
+								   again.runs[i].blocks);
+		collect_headers(w, scan, true);
+		weir_log_scan_end(scan);
+	}
+	pfree(again.runs);
+}
+
+/*
+ * Scan all headers visible to the snapshot and report each transaction whose
+ * chunks are all there, with number >= from.  Only transactions that are not yet
+ * complete are kept in memory.
+ */
+static void
+collect_transactions(Collect *w)
+{
+	MemoryContext cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir log collect", ALLOCSET_DEFAULT_SIZES);
+	WeirLogScan *scan =
+		weir_log_scan_begin(w->rel, w->snapshot, 0, InvalidBlockNumber);
+	HASH_SEQ_STATUS seq;
+	Collected *c;
+
+	w->collected = make_xid_hash("weir collected", sizeof(Collected), cxt);
+	w->adopted = make_xid_hash("weir adopted", sizeof(Adopted), cxt);
+	w->nbytes = 0;
+	if (w->runs)
+		pass_over(scan, w->runs);
+	collect_headers(w, scan, false);
+	weir_log_scan_end(scan);
+	collect_elsewhere(w);
+
+	/* what is left was prepared, or is incomplete, or not wanted */
+	hash_seq_init(&seq, w->collected);
 	while ((c = hash_seq_search(&seq)) != NULL)
 	{
 		Adopted *a;
 
-		if (!c->has_record || c->nchunks != c->record.nchunks)
+		if (!is_complete(c))
 		{
-			if (strict)
+			if (w->strict && (!c->elsewhere || c->wanted))
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_CORRUPTED),
 						 errmsg("log of stream \"%s\" is damaged",
-								RelationGetRelationName(rel)),
+								RelationGetRelationName(w->rel)),
 						 errdetail("Transaction " UINT64_FORMAT
 								   " has %u chunks, its record says %u.",
 								   U64FromFullTransactionId(c->xid), c->nchunks,
@@ -1182,15 +1381,14 @@ collect_transactions(Relation rel, Snapshot snapshot, WeirNumber from,
 		}
 		if (c->record.number != WEIR_NO_NUMBER)
 			continue;
-		a = hash_search(adopted, &c->xid, HASH_FIND, NULL);
+		a = hash_search(w->adopted, &c->xid, HASH_FIND, NULL);
 		if (a == NULL)
 		{
-			if (from == WEIR_NO_NUMBER)
-				report_collected(c, WEIR_NO_NUMBER, WEIR_NO_TIME, callback,
-								 arg);
+			if (w->from == WEIR_NO_NUMBER)
+				report_collected(w, c, WEIR_NO_NUMBER, WEIR_NO_TIME);
 		}
-		else if (a->number >= from)
-			report_collected(c, a->number, a->arrival, callback, arg);
+		else if (a->number >= w->from)
+			report_collected(w, c, a->number, a->arrival);
 	}
 	MemoryContextDelete(cxt);
 }
@@ -1597,6 +1795,27 @@ read_ring(WeirLogReader *r, uint64 head)
 	}
 }
 
+/* The log, but for runs that the reader is beyond. */
+static void
+read_log(WeirLogReader *r, Relation rel, Snapshot snapshot,
+		 CollectCallback callback)
+{
+	WeirRuns *runs = weir_runs_load(rel);
+	Collect collect = {.rel = rel,
+					   .snapshot = snapshot,
+					   .from = r->snapshot != NULL ? WEIR_NO_NUMBER
+												   : r->done_before,
+					   .strict = true,
+					   .runs = runs,
+					   .callback = callback,
+					   .arg = r};
+
+	for (int i = 0; i < runs->n; i++)
+		runs->runs[i].skip = runs->runs[i].max_number < r->done_before;
+	collect_transactions(&collect);
+	weir_runs_free(runs);
+}
+
 WeirNumber
 weir_log_reader_poll(WeirLogReader *r, Relation rel)
 {
@@ -1608,8 +1827,7 @@ weir_log_reader_poll(WeirLogReader *r, Relation rel)
 		{
 			r->npending = 0;
 			r->limit = PG_UINT64_MAX;
-			collect_transactions(rel, r->snapshot, WEIR_NO_NUMBER, true,
-								 reader_collect_all, r);
+			read_log(r, rel, r->snapshot, reader_collect_all);
 			r->need_scan = false;
 		}
 		r->horizon = PG_UINT64_MAX;
@@ -1640,8 +1858,7 @@ weir_log_reader_poll(WeirLogReader *r, Relation rel)
 		r->scanned_max = 0;
 		r->horizon = weir_order_horizon(&head);
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
-		collect_transactions(rel, snapshot, r->done_before, true,
-							 reader_collect, r);
+		read_log(r, rel, snapshot, reader_collect);
 		UnregisterSnapshot(snapshot);
 		r->cursor = head;
 		r->need_scan = false;
@@ -1739,15 +1956,36 @@ void
 weir_log_watermark(Relation rel, Snapshot snapshot, WeirWatermark *mark)
 {
 	MaxWatermark m = {mark, WEIR_NO_NUMBER};
+	WeirRuns *runs = weir_runs_load(rel);
+	Collect collect = {.rel = rel,
+					   .snapshot = snapshot,
+					   .from = 1,
+					   .strict = true,
+					   .runs = runs,
+					   .callback = max_watermark,
+					   .arg = &m};
 
 	memset(mark, 0, sizeof(*mark));
 	mark->watermark = WEIR_NO_TIME;
-	collect_transactions(rel, snapshot, 1, true, max_watermark, &m);
+	for (int i = 0; i < runs->n; i++)
+	{
+		WeirRun *run = &runs->runs[i];
+		WeirTxn highest = {.number = run->watermark_number,
+						   .watermark = run->watermark,
+						   .arrival = run->watermark_arrival,
+						   .kind = run->watermark_kind};
+
+		run->skip = true;
+		max_watermark(&m, &highest);
+	}
+	collect_transactions(&collect);
+	weir_runs_free(runs);
 }
 
 uint64
 weir_log_count(Relation rel, Snapshot snapshot)
 {
+	WeirRuns *runs = weir_runs_load(rel);
 	WeirLogScan *scan =
 		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
 	WeirChunkHeader header;
@@ -1759,6 +1997,12 @@ weir_log_count(Relation rel, Snapshot snapshot)
 	Size len;
 	uint64 count = 0;
 
+	for (int i = 0; i < runs->n; i++)
+	{
+		runs->runs[i].skip = true;
+		count += runs->runs[i].nrows;
+	}
+	pass_over(scan, runs);
 	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
 									 &has_record, &record, &tid, &len))
 	{
@@ -1766,6 +2010,7 @@ weir_log_count(Relation rel, Snapshot snapshot)
 		count += header.nrows;
 	}
 	weir_log_scan_end(scan);
+	weir_runs_free(runs);
 	return count;
 }
 
@@ -1910,14 +2155,24 @@ weir_log_collect_prepared(Relation rel)
 {
 	CollectPrepared c;
 	SnapshotData dirty;
+	WeirRuns *runs;
+	Collect collect = {.rel = rel,
+					   .snapshot = &dirty,
+					   .from = WEIR_NO_NUMBER,
+					   .callback = add_collected_prepared,
+					   .arg = &c};
 
 	c.stream = RelationGetRelid(rel);
 	c.filenumber = weir_rel_number(rel);
 	c.full = false;
 	weir_log_lock_adoption(c.stream, true);
 	InitDirtySnapshot(dirty);
-	collect_transactions(rel, &dirty, WEIR_NO_NUMBER, false,
-						 add_collected_prepared, &c);
+	runs = weir_runs_load(rel);
+	for (int i = 0; i < runs->n; i++)
+		runs->runs[i].skip = true; /* no record of such a transaction in it */
+	collect.runs = runs;
+	collect_transactions(&collect);
+	weir_runs_free(runs);
 	if (c.full)
 		ereport(WARNING,
 				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
@@ -1935,6 +2190,7 @@ typedef struct TrimTxn
 	TimestampTz watermark;
 	uint64 nbytes;
 	uint64 nrows;
+	uint32 nchunks;
 	FullTransactionId xid;
 } TrimTxn;
 
@@ -1949,12 +2205,31 @@ typedef struct TrimState
 	Size space;
 } TrimState;
 
+/* A transaction to delete. */
+typedef struct Doomed
+{
+	FullTransactionId xid; /* hash key */
+	uint32 left;		   /* of its chunks */
+} Doomed;
+
+static void
+trim_add(TrimState *t, const TrimTxn *txn)
+{
+	if (t->n == t->space)
+	{
+		t->space = t->space ? t->space * 2 : 1024;
+		t->txns = t->txns ? repalloc_huge(t->txns, t->space * sizeof(TrimTxn))
+						  : palloc(t->space * sizeof(TrimTxn));
+	}
+	t->txns[t->n++] = *txn;
+}
+
 static void
 trim_collect(void *arg, const WeirTxn *txn)
 {
 	TrimState *t = arg;
+	TrimTxn add;
 
-	t->total += txn->nbytes;
 	if (txn->number == WEIR_NO_NUMBER || txn->number > t->up_to ||
 		txn->arrival >= t->older_than)
 	{
@@ -1962,19 +2237,14 @@ trim_collect(void *arg, const WeirTxn *txn)
 			t->kept = Max(t->kept, txn->watermark);
 		return;
 	}
-	if (t->n == t->space)
-	{
-		t->space = t->space ? t->space * 2 : 1024;
-		t->txns = t->txns ? repalloc_huge(t->txns, t->space * sizeof(TrimTxn))
-						  : palloc(t->space * sizeof(TrimTxn));
-	}
-	t->txns[t->n].number = txn->number;
-	t->txns[t->n].arrival = txn->arrival;
-	t->txns[t->n].watermark = txn->watermark;
-	t->txns[t->n].nbytes = txn->nbytes;
-	t->txns[t->n].nrows = txn->nrows;
-	t->txns[t->n].xid = txn->xid;
-	t->n++;
+	add.number = txn->number;
+	add.arrival = txn->arrival;
+	add.watermark = txn->watermark;
+	add.nbytes = txn->nbytes;
+	add.nrows = txn->nrows;
+	add.nchunks = txn->nchunks;
+	add.xid = txn->xid;
+	trim_add(t, &add);
 }
 
 static int
@@ -1984,6 +2254,84 @@ compare_trim(const void *a, const void *b)
 	WeirNumber y = ((const TrimTxn *) b)->number;
 
 	return (x > y) - (x < y);
+}
+
+/*
+ * Collect what may go, and sort it.  Runs marked to be skipped have none of it;
+ * their bytes and their W count.
+ */
+static void
+trim_read(TrimState *t, Relation rel, Snapshot snapshot, const WeirRuns *runs)
+{
+	Collect collect = {.rel = rel,
+					   .snapshot = snapshot,
+					   .from = WEIR_NO_NUMBER,
+					   .strict = true,
+					   .runs = runs,
+					   .callback = trim_collect,
+					   .arg = t};
+
+	collect_transactions(&collect);
+	t->total = collect.nbytes;
+	for (int i = 0; i < runs->n; i++)
+		if (runs->runs[i].skip)
+		{
+			t->total += runs->runs[i].nbytes;
+			t->kept = Max(t->kept, runs->runs[i].watermark);
+		}
+	if (t->n > 1)
+		qsort(t->txns, t->n, sizeof(TrimTxn), compare_trim);
+}
+
+static int
+compare_run_numbers(const void *a, const void *b)
+{
+	WeirNumber x = (*(WeirRun *const *) a)->min_number;
+	WeirNumber y = (*(WeirRun *const *) b)->min_number;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Skip runs that have no record of a transaction that may go.  What goes goes by
+ * number: of the others, no more than it takes, those with the lowest numbers.
+ * Returns the number below which all records are in what is not skipped.
+ */
+static WeirNumber
+choose_runs_to_trim(Relation rel, WeirRuns *runs, WeirPosition up_to,
+					TimestampTz older_than, uint64 keep_bytes)
+{
+	WeirRun **by_number = palloc(Max(runs->n, 1) * sizeof(WeirRun *));
+	uint64 most = (uint64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
+	uint64 taken = 0;
+	WeirNumber limit = PG_UINT64_MAX;
+	int n = 0;
+
+	for (int i = 0; i < runs->n; i++)
+	{
+		WeirRun *run = &runs->runs[i];
+
+		most = most - (uint64) run->blocks * BLCKSZ + run->nbytes;
+		run->skip = run->min_arrival >= older_than || run->min_number > up_to;
+		if (!run->skip)
+			by_number[n++] = run;
+	}
+	if (keep_bytes > 0)
+	{
+		qsort(by_number, n, sizeof(WeirRun *), compare_run_numbers);
+		for (int i = 0; i < n; i++)
+		{
+			if (most > keep_bytes && taken < most - keep_bytes)
+				taken += by_number[i]->nbytes;
+			else
+			{
+				limit = Min(limit, by_number[i]->min_number);
+				by_number[i]->skip = true;
+			}
+		}
+	}
+	pfree(by_number);
+	return limit;
 }
 
 /* False: somebody else has deleted it. */
@@ -1998,8 +2346,67 @@ delete_tuple(Relation rel, ItemPointer tid, CommandId cid)
 }
 
 /*
+ * Delete everything of these transactions, an ADOPT record with the one it
+ * numbers.  Returns how many rows that were.
+ */
+static uint64
+delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed)
+{
+	CommandId cid = GetCurrentCommandId(true);
+	WeirLogScan *scan =
+		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
+	WeirChunkHeader header;
+	TimestampTz min_time;
+	TimestampTz max_time;
+	bool has_record;
+	WeirRecord record;
+	ItemPointerData tid;
+	Size len;
+	uint64 nrows = 0;
+	HASH_SEQ_STATUS seq;
+	Doomed *d;
+
+	for (int i = 0; i < runs->n; i++)
+	{
+		WeirRun *run = &runs->runs[i];
+
+		for (int j = 0; run->skip && j < run->nopen; j++)
+			run->skip =
+				hash_search(doomed, &run->open[j], HASH_FIND, NULL) == NULL;
+	}
+	scan->with_pieces = true;
+	pass_over(scan, runs);
+	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
+									 &has_record, &record, &tid, &len))
+	{
+		bool adopts = has_record && record.kind == WEIR_RECORD_ADOPT;
+
+		CHECK_FOR_INTERRUPTS();
+		d = hash_search(doomed, adopts ? &record.adopts : &header.xid,
+						HASH_FIND, NULL);
+		if (d == NULL)
+			continue;
+		if (!delete_tuple(rel, &tid, cid))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("log of stream \"%s\" was trimmed concurrently",
+							RelationGetRelationName(rel))));
+		nrows += header.nrows;
+		if (!adopts && !(header.flags & WEIR_CHUNK_PIECE))
+			d->left--;
+	}
+	weir_log_scan_end(scan);
+	hash_seq_init(&seq, doomed);
+	while ((d = hash_seq_search(&seq)) != NULL)
+		Ensure(d->left == 0,
+			   "transaction " UINT64_FORMAT " was trimmed in part",
+			   U64FromFullTransactionId(d->xid));
+	return nrows;
+}
+
+/*
  * Deletes in the order of numbers, as long as more than keep_bytes would
- * remain.  An ADOPT record goes with the transaction it numbers.
+ * remain.
  */
 void
 weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
@@ -2009,25 +2416,24 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 		CurrentMemoryContext, "weir log trim", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	CommandId cid = GetCurrentCommandId(true);
-	TrimState trim;
+	TrimState trim = {
+		.up_to = up_to, .older_than = older_than, .kept = WEIR_NO_TIME};
+	WeirRuns *runs = weir_runs_load(rel);
+	WeirNumber limit =
+		choose_runs_to_trim(rel, runs, up_to, older_than, keep_bytes);
 	TimestampTz all;
 	HTAB *doomed;
 	uint64 freed = 0;
-	uint64 nrows = 0;
-	TupleTableSlot *slot;
-	TableScanDesc scan;
 
-	memset(&trim, 0, sizeof(trim));
-	trim.up_to = up_to;
-	trim.older_than = older_than;
-	trim.kept = WEIR_NO_TIME;
-	collect_transactions(rel, snapshot, WEIR_NO_NUMBER, true, trim_collect,
-						 &trim);
-	if (trim.n > 1)
-		qsort(trim.txns, trim.n, sizeof(TrimTxn), compare_trim);
+	trim_read(&trim, rel, snapshot, runs);
+	/* those beyond may not be all that have such numbers: another time */
+	while (trim.n > 0 && trim.txns[trim.n - 1].number >= limit)
+	{
+		trim.n--;
+		trim.kept = Max(trim.kept, trim.txns[trim.n].watermark);
+	}
 
-	doomed = make_xid_hash("weir doomed", sizeof(FullTransactionId), cxt);
+	doomed = make_xid_hash("weir doomed", sizeof(Doomed), cxt);
 	all = trim.kept;
 	for (Size i = 0; i < trim.n; i++)
 		all = Max(all, trim.txns[i].watermark);
@@ -2035,6 +2441,7 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	{
 		TrimTxn *txn = &trim.txns[i];
 		bool full = trim.total - freed - txn->nbytes < keep_bytes;
+		Doomed *d;
 
 		/* an empty record that holds W may as well stay */
 		if (full ||
@@ -2047,7 +2454,8 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 				trim.kept = Max(trim.kept, trim.txns[i].watermark);
 			break;
 		}
-		hash_search(doomed, &txn->xid, HASH_ENTER, NULL);
+		d = hash_search(doomed, &txn->xid, HASH_ENTER, NULL);
+		d->left = txn->nchunks;
 		freed += txn->nbytes;
 		if (txn->nrows > 0)
 			trimmed->last = Max(trimmed->last, txn->number);
@@ -2056,44 +2464,10 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 		trimmed->watermark = Max(trimmed->watermark, all);
 	trimmed->bytes += freed;
 
-	if (freed > 0 || hash_get_num_entries(doomed) > 0)
+	if (hash_get_num_entries(doomed) > 0)
 	{
-		slot = MakeSingleTupleTableSlot(chunk_descriptor(),
-										&TTSOpsBufferHeapTuple);
-		scan = heap_beginscan(rel, snapshot, 0, NULL, NULL,
-							  SO_TYPE_SEQSCAN | SO_ALLOW_STRAT |
-								  SO_ALLOW_PAGEMODE);
-		while (heap_getnextslot(scan, ForwardScanDirection, slot))
-		{
-			HeapTuple tup = ((BufferHeapTupleTableSlot *) slot)->base.tuple;
-			ItemPointerData tid = tup->t_self;
-			Size len;
-			const char *image = tuple_image(tup, &len);
-			WeirChunkHeader header;
-			TimestampTz min_time;
-			TimestampTz max_time;
-			bool has_record;
-			WeirRecord record;
-			FullTransactionId xid;
+		uint64 nrows = delete_doomed(rel, snapshot, runs, doomed);
 
-			CHECK_FOR_INTERRUPTS();
-			read_parts(image, &header, &min_time, &max_time, &has_record,
-					   &record);
-			xid = header.xid;
-			if (has_record && record.kind == WEIR_RECORD_ADOPT)
-				xid = record.adopts;
-			if (hash_search(doomed, &xid, HASH_FIND, NULL) == NULL)
-				continue;
-			if (!delete_tuple(rel, &tid, cid))
-				ereport(ERROR,
-						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						 errmsg("log of stream \"%s\" was trimmed concurrently",
-								RelationGetRelationName(rel))));
-			if (is_head(image))
-				nrows += header.nrows;
-		}
-		heap_endscan(scan);
-		ExecDropSingleTupleTableSlot(slot);
 		/* one by hand, so that there is a place for the others */
 		if (nrows > 0 && pgstat_should_count_relation(rel))
 		{
@@ -2106,6 +2480,57 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	MemoryContextDelete(cxt);
 }
 
+/*
+ * A run whose transactions are all on one side of whatever is asked need not be
+ * read: it is as if it were one transaction.  One in the midst of a long
+ * transaction has no record: what it counts for, the run with the record says,
+ * and both are read.
+ */
+static void
+choose_runs_to_hold(TrimState *t, WeirRuns *runs, TimestampTz older_than,
+					const WeirPosition *after, int n)
+{
+	HTAB *lengthy = make_xid_hash("weir lengthy", sizeof(FullTransactionId),
+								  CurrentMemoryContext);
+	WeirPosition lowest = PG_UINT64_MAX;
+	WeirPosition highest = WEIR_NO_NUMBER;
+
+	for (int i = 0; i < n; i++)
+	{
+		lowest = Min(lowest, after[i]);
+		highest = Max(highest, after[i]);
+	}
+	for (int i = 0; i < runs->n; i++)
+	{
+		WeirRun *run = &runs->runs[i];
+
+		run->skip =
+			run->max_number <= t->up_to &&
+			(run->max_number <= lowest ||
+			 (run->min_number > highest && run->min_number <= run->max_number &&
+			  (run->max_arrival < older_than ||
+			   run->min_arrival >= older_than)));
+		for (int j = 0;
+			 !run->skip && run->min_number > run->max_number && j < run->nopen;
+			 j++)
+			hash_search(lengthy, &run->open[j], HASH_ENTER, NULL);
+	}
+	for (int i = 0; i < runs->n; i++)
+	{
+		WeirRun *run = &runs->runs[i];
+		TrimTxn as_one = {.number = Min(run->min_number, run->max_number),
+						  .arrival = run->max_arrival,
+						  .nbytes = run->nbytes};
+
+		for (int j = 0; run->skip && j < run->nopen; j++)
+			run->skip =
+				hash_search(lengthy, &run->open[j], HASH_FIND, NULL) == NULL;
+		if (run->skip)
+			trim_add(t, &as_one);
+	}
+	hash_destroy(lengthy);
+}
+
 void
 weir_log_held(Relation rel, WeirPosition up_to, TimestampTz older_than,
 			  uint64 keep_bytes, const WeirPosition *after, uint64 *held, int n)
@@ -2114,19 +2539,15 @@ weir_log_held(Relation rel, WeirPosition up_to, TimestampTz older_than,
 		CurrentMemoryContext, "weir log held", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TrimState trim;
+	TrimState trim = {
+		.up_to = up_to, .older_than = DT_NOEND, .kept = WEIR_NO_TIME};
+	WeirRuns *runs = weir_runs_load(rel);
 	uint64 remain;
 	bool full = keep_bytes == PG_INT64_MAX;
 
-	memset(&trim, 0, sizeof(trim));
-	trim.up_to = up_to;
-	trim.older_than = DT_NOEND;
-	trim.kept = WEIR_NO_TIME;
 	memset(held, 0, n * sizeof(uint64));
-	collect_transactions(rel, snapshot, WEIR_NO_NUMBER, true, trim_collect,
-						 &trim);
-	if (trim.n > 1)
-		qsort(trim.txns, trim.n, sizeof(TrimTxn), compare_trim);
+	choose_runs_to_hold(&trim, runs, older_than, after, n);
+	trim_read(&trim, rel, snapshot, runs);
 	remain = trim.total;
 	for (Size i = 0; i < trim.n; i++)
 	{
@@ -2143,6 +2564,176 @@ weir_log_held(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
+}
+
+/* ------------------------------------------------------- summaries of runs */
+
+/* What a run has of a transaction. */
+typedef struct RunTxn
+{
+	FullTransactionId xid; /* hash key */
+	uint32 nchunks;
+	uint32 all; /* what its record says, if it is here, else 0 */
+} RunTxn;
+
+static void
+add_to_run(WeirRun *run, HTAB *txns, const WeirChunkHeader *header,
+		   TimestampTz min_time, TimestampTz max_time, const WeirRecord *record,
+		   Size len)
+{
+	RunTxn *t;
+	bool found;
+
+	t = hash_search(txns, &header->xid, HASH_ENTER, &found);
+	if (!found)
+	{
+		t->nchunks = 0;
+		t->all = 0;
+	}
+	if (header->flags & WEIR_CHUNK_PIECE)
+		return;
+	t->nchunks++;
+	run->nbytes += len;
+	if (header->nrows > 0)
+	{
+		bool timed = (header->flags & WEIR_CHUNK_HAS_TIME) != 0;
+
+		run->nchunks++;
+		run->nrows += header->nrows;
+		run->min_time = timed ? Min(run->min_time, min_time) : PG_INT64_MIN;
+		run->max_time = timed ? Max(run->max_time, max_time) : PG_INT64_MAX;
+	}
+	if (record == NULL)
+		return;
+	if (record->number == WEIR_NO_NUMBER || record->kind == WEIR_RECORD_ADOPT)
+		run->opaque = true;
+	t->all = record->nchunks;
+	run->min_number = Min(run->min_number, record->number);
+	run->min_arrival = Min(run->min_arrival, record->arrival);
+	run->max_arrival = Max(run->max_arrival, record->arrival);
+	if (record->watermark > run->watermark ||
+		(record->watermark == run->watermark &&
+		 record->number < run->watermark_number))
+	{
+		run->watermark = record->watermark;
+		run->watermark_number = record->number;
+		run->watermark_arrival = record->arrival;
+		run->watermark_kind = record->kind;
+	}
+}
+
+static int
+compare_xids(const void *a, const void *b)
+{
+	uint64 x = U64FromFullTransactionId(*(const FullTransactionId *) a);
+	uint64 y = U64FromFullTransactionId(*(const FullTransactionId *) b);
+
+	return (x > y) - (x < y);
+}
+
+static void
+note_open(WeirRun *run, HTAB *txns)
+{
+	HASH_SEQ_STATUS seq;
+	RunTxn *t;
+
+	run->open = palloc(WEIR_RUN_MAX_OPEN * sizeof(FullTransactionId));
+	run->nopen = 0;
+	hash_seq_init(&seq, txns);
+	while ((t = hash_seq_search(&seq)) != NULL)
+	{
+		if (t->all != 0 && t->nchunks == t->all)
+			continue;
+		if (run->nopen == WEIR_RUN_MAX_OPEN)
+		{
+			run->opaque = true;
+			run->nopen = 0;
+			hash_seq_term(&seq);
+			break;
+		}
+		run->open[run->nopen++] = t->xid;
+	}
+	qsort(run->open, run->nopen, sizeof(FullTransactionId), compare_xids);
+}
+
+/* What is in the run, whoever asks: everybody sees all of it. */
+static void
+summarize_run(Relation rel, Snapshot snapshot, WeirRun *run)
+{
+	HTAB *txns =
+		make_xid_hash("weir run", sizeof(RunTxn), CurrentMemoryContext);
+	WeirLogScan *scan =
+		weir_log_scan_begin(rel, snapshot, run->first, run->blocks);
+	WeirChunkHeader header;
+	TimestampTz min_time;
+	TimestampTz max_time;
+	bool has_record;
+	WeirRecord record;
+	ItemPointerData tid;
+	Size len;
+
+	run->min_number = PG_INT64_MAX;
+	run->min_arrival = DT_NOEND;
+	run->max_arrival = DT_NOBEGIN;
+	run->min_time = PG_INT64_MAX;
+	run->max_time = PG_INT64_MIN;
+	run->watermark = WEIR_NO_TIME;
+	run->watermark_number = PG_INT64_MAX;
+	scan->with_pieces = true;
+	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
+									 &has_record, &record, &tid, &len))
+	{
+		CHECK_FOR_INTERRUPTS();
+		add_to_run(run, txns, &header, min_time, max_time,
+				   has_record ? &record : NULL, len);
+	}
+	weir_log_scan_end(scan);
+	note_open(run, txns);
+	hash_destroy(txns);
+
+	/* everybody who has written here has committed, and got his number before;
+	 * but for those whose records make a run opaque */
+	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
+	seed_numbers();
+	run->max_number = weir_shared->last_number;
+	LWLockRelease(&weir_shared->order_lock);
+}
+
+int
+weir_log_summarize(Relation rel, int max_ms, bool *more)
+{
+	MemoryContext cxt = AllocSetContextCreate(
+		CurrentMemoryContext, "weir log summarize", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	TimestampTz until = TimestampTzPlusMilliseconds(weir_now(), max_ms);
+	List *wanted = weir_runs_wanted(rel);
+	int n = 0;
+	ListCell *lc;
+
+	*more = false;
+	foreach(lc, wanted)
+	{
+		WeirRun *run = lfirst(lc);
+		Snapshot snapshot;
+
+		if (max_ms > 0 && n > 0 && weir_now() >= until)
+		{
+			*more = true;
+			break;
+		}
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		summarize_run(rel, snapshot, run);
+		UnregisterSnapshot(snapshot);
+		/* while it was read, somebody may have written into it */
+		if (weir_runs_unchanged(rel, run))
+		{
+			weir_runs_put(rel, run);
+			n++;
+		}
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	return n;
 }
 
 /* -------------------------------------------------------------- rewrite */

@@ -93,10 +93,12 @@ weir_log_scan_begin_parallel(Relation rel, Snapshot snapshot,
 							 ParallelTableScanDesc parallel);
 extern bool weir_log_scan_next(WeirLogScan *scan, bool forward,
 							   const char **image, Size *len, ItemPointer tid);
-/* Pass over chunks whose events are all before min_time or after max_time; how
- * many chunks with rows weir_log_scan_next has returned and passed over. */
+/* Pass over chunks whose events are all before min_time or after max_time, before
+ * anything is read; without reading them where the scan is whole and goes forward
+ * only (pass_over_runs).  How many chunks with rows weir_log_scan_next has
+ * returned and passed over. */
 extern void weir_log_scan_limit(WeirLogScan *scan, TimestampTz min_time,
-								TimestampTz max_time);
+								TimestampTz max_time, bool pass_over_runs);
 extern void weir_log_scan_counts(WeirLogScan *scan, uint64 *nread,
 								 uint64 *nskipped);
 /* Header only: image is not joined from pieces; for collecting. */
@@ -238,6 +240,14 @@ extern void weir_log_held(Relation rel, WeirPosition up_to,
  * transaction's end.  False: a trimmer could not have it at once.
  */
 extern bool weir_log_lock_history(Oid stream, bool trimming);
+
+/* ---- summaries (runs.h) ---- */
+/*
+ * Summarize runs that want it, for about max_ms (0: all of them); how many, and
+ * whether there are more.  The caller holds ShareUpdateExclusiveLock on the
+ * stream, and has a transaction that may write.
+ */
+extern int weir_log_summarize(Relation rel, int max_ms, bool *more);
 
 /* ---- rewrite (VACUUM FULL) ---- */
 extern void weir_log_rewrite(Relation old_rel, Relation new_rel,

@@ -323,3 +323,24 @@ weir_retention_trim(Oid stream)
 	if (any_lost)
 		weir_shmem_wake_workers(MyDatabaseId, true);
 }
+
+bool
+weir_retention_summarize(Oid stream, int max_ms)
+{
+	Relation rel;
+	bool more = false;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rel = ConditionalLockRelationOid(stream, ShareUpdateExclusiveLock)
+			  ? try_relation_open(stream, NoLock)
+			  : NULL;
+	if (rel != NULL && weir_catalog_is_stream(rel))
+		(void) weir_log_summarize(rel, max_ms, &more);
+	if (rel != NULL)
+		relation_close(rel, NoLock);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return more;
+}

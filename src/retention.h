@@ -17,4 +17,10 @@
  */
 extern void weir_retention_trim(Oid stream);
 
+/*
+ * Summarize runs of its log (log.h), in a transaction of its own.  Raises.
+ * Nothing is done if something is locked.  True if there is more to do.
+ */
+extern bool weir_retention_summarize(Oid stream, int max_ms);
+
 #endif /* WEIR_RETENTION_H */

@@ -2,12 +2,14 @@
  *
  * stats.c
  *	  SQL functions that read, wait or ask: wait_for, watermark,
- *	  advance_watermark, pause, resume, checkpoint, explain, and the functions
- *	  behind the views weir.streams, weir.views, weir.workers, weir.errors.
+ *	  advance_watermark, summarize, pause, resume, checkpoint, explain, and
+ *	  the functions behind the views weir.streams, weir.views, weir.workers,
+ *	  weir.errors.
  *
  * Counters come from shared memory while the view has an entry there, else
  * from its position row, i.e. from the last checkpoint.  Nothing here writes
- * a catalog row but the wish of weir.pause and weir.resume.
+ * a catalog row but the wish of weir.pause and weir.resume, and the summaries of
+ * weir.summarize.
  *
  * Who sees what: a row of a stream or view is shown to those who may SELECT
  * from it, and only they can wait for it by name; the text of errors, which may
@@ -78,6 +80,7 @@
 PG_FUNCTION_INFO_V1(weir_stats_wait_for);
 PG_FUNCTION_INFO_V1(weir_stats_watermark);
 PG_FUNCTION_INFO_V1(weir_stats_advance_watermark);
+PG_FUNCTION_INFO_V1(weir_stats_summarize);
 PG_FUNCTION_INFO_V1(weir_stats_pause);
 PG_FUNCTION_INFO_V1(weir_stats_resume);
 PG_FUNCTION_INFO_V1(weir_stats_checkpoint);
@@ -769,6 +772,43 @@ weir_stats_advance_watermark(PG_FUNCTION_ARGS)
 	}
 	relation_close(rel, NoLock); /* as after an INSERT */
 	PG_RETURN_TIMESTAMPTZ(current);
+}
+
+static void
+require_owned_stream(Relation rel)
+{
+	if (!weir_catalog_is_stream(rel))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s\" is not a stream",
+							   RelationGetRelationName(rel))));
+	if (!object_ownercheck(RelationRelationId, RelationGetRelid(rel),
+						   GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
+					   RelationGetRelationName(rel));
+}
+
+/*
+ * weir.summarize(stream regclass): what a worker does in slices, at once
+ */
+Datum
+weir_stats_summarize(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	Relation rel;
+	bool more;
+	int n;
+
+	weir_shmem_require();
+	PreventCommandIfReadOnly("weir.summarize()");
+	/* before the lock: that would end an autovacuum; and after it */
+	rel = open_named(relid, AccessShareLock);
+	require_owned_stream(rel);
+	relation_close(rel, AccessShareLock);
+	rel = open_named(relid, ShareUpdateExclusiveLock);
+	require_owned_stream(rel);
+	n = weir_log_summarize(rel, 0, &more);
+	relation_close(rel, NoLock);
+	PG_RETURN_INT64(n);
 }
 
 /* ---------------------------------------------------------------------- */

@@ -88,6 +88,7 @@
 #include "guc.h"
 #include "log.h"
 #include "plan.h"
+#include "runs.h"
 #include "shmem.h"
 #include "stream.h"
 #include "window.h"
@@ -2268,7 +2269,8 @@ typedef struct TimeScanState
 	List *conditions;
 	Bitmapset *columns; /* to decode; NULL: all */
 	TimeScanShared *shared;
-	uint64 nread; /* of workers */
+	bool pass_over_runs; /* alone, and forward only */
+	uint64 nread;		 /* of workers */
 	uint64 nskipped;
 } TimeScanState;
 
@@ -2344,7 +2346,7 @@ time_scan_limit(TimeScanState *t)
 		min = PG_INT64_MAX;
 		max = PG_INT64_MIN;
 	}
-	weir_log_scan_limit(s->log, min, max);
+	weir_log_scan_limit(s->log, min, max, t->pass_over_runs);
 }
 
 static TupleTableSlot *
@@ -2420,6 +2422,8 @@ time_scan_begin(CustomScanState *node, EState *estate, int eflags)
 							->event_is_timestamptz;
 	t->conditions = plan->custom_private;
 	t->columns = columns_of_scan(plan);
+	t->pass_over_runs =
+		!plan->scan.plan.parallel_aware && !(eflags & EXEC_FLAG_BACKWARD);
 	foreach(lc, plan->custom_exprs)
 		t->values = lappend(t->values, ExecInitExpr(lfirst(lc), &node->ss.ps));
 }
@@ -2639,12 +2643,15 @@ make_time_scan_path(PlannerInfo *root, RelOptInfo *rel, List *private,
 	path->path.parallel_workers = workers;
 	path->path.rows = seq->rows;
 
-	/* every page is still looked at, but not every row */
+	/* not every row is looked at; every page, but those of summarized runs */
 	get_tablespace_page_costs(rel->reltablespace, NULL, &page_cost);
 	page_cost *= rel->pages;
 	path->path.startup_cost = seq->startup_cost;
 	path->path.total_cost =
-		seq->startup_cost + page_cost +
+		seq->startup_cost +
+		(workers > 0 || rel->pages < WEIR_RUN_BLOCKS
+			 ? page_cost
+			 : page_cost * (1 - rel->allvisfrac * (1 - selectivity))) +
 		Max(seq->total_cost - seq->startup_cost - page_cost, 0) * selectivity;
 
 	path->flags = CUSTOMPATH_SUPPORT_BACKWARD_SCAN;

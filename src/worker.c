@@ -88,6 +88,7 @@
 #include "guc.h"
 #include "log.h"
 #include "retention.h"
+#include "runs.h"
 #include "secure.h"
 #include "shmem.h"
 #include "state.h"
@@ -190,6 +191,7 @@ static bool must_sync = true;
 static bool extension_gone = false;
 static TimestampTz next_tick = 0;
 static TimestampTz next_retention = 0;
+static TimestampTz next_summaries = 0;
 static TimestampTz trace_until; /* 0: it has been removed */
 
 /* Views that failed in a batch, until its transaction is over. */
@@ -2180,9 +2182,27 @@ close_all_by_clock(TimestampTz now)
 	MemoryContextSwitchTo(worker_cxt);
 }
 
-/* Streams that keep less than all: worker 0 looks after those of the database. */
+/* In this worker the views wait meanwhile. */
+#define SUMMARIZE_MS 20
+
+/*
+ * Worker 0 looks after the streams of the database: those that keep less than
+ * all, or those that VACUUM has been at.
+ */
+static bool
+keeps_less(HeapTuple tuple)
+{
+	return !heap_attisnull(tuple, Anum_pg_class_reloptions, NULL);
+}
+
+static bool
+has_visible(HeapTuple tuple)
+{
+	return ((Form_pg_class) GETSTRUCT(tuple))->relallvisible >= WEIR_RUN_BLOCKS;
+}
+
 static List *
-streams_with_retention(void)
+streams_that(bool (*matches)(HeapTuple tuple))
 {
 	List *result = NIL;
 	Oid am;
@@ -2201,7 +2221,7 @@ streams_with_retention(void)
 		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
 
 		if (form->relam != am || form->relkind != RELKIND_RELATION ||
-			heap_attisnull(tuple, Anum_pg_class_reloptions, NULL))
+			!matches(tuple))
 			continue;
 		MemoryContextSwitchTo(worker_cxt);
 		result = lappend_oid(result, form->oid);
@@ -2232,12 +2252,44 @@ try_trim(Oid stream)
 static void
 retention(void)
 {
-	List *list = streams_with_retention();
+	List *list = streams_that(keeps_less);
 	ListCell *lc;
 
 	foreach(lc, list)
 		try_trim(lfirst_oid(lc));
 	list_free(list);
+}
+
+static bool
+try_summarize(Oid stream)
+{
+	bool more = false;
+
+	PG_TRY();
+	{
+		more = weir_retention_summarize(stream, SUMMARIZE_MS);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+	return more;
+}
+
+/* True if there is more to do. */
+static bool
+summarize(void)
+{
+	List *list = streams_that(has_visible);
+	bool more = false;
+	ListCell *lc;
+
+	foreach(lc, list)
+		more = try_summarize(lfirst_oid(lc)) || more;
+	list_free(list);
+	return more;
 }
 
 static void
@@ -2267,6 +2319,12 @@ tick(TimestampTz now)
 		{
 			next_retention = now + retention_interval();
 			retention();
+		}
+		if (my_index == 0 && now >= next_summaries)
+		{
+			next_summaries = now + retention_interval();
+			if (summarize())
+				next_summaries = now + TICK;
 		}
 	}
 	PG_CATCH();
@@ -2750,6 +2808,7 @@ weir_worker_main(Datum arg)
 	CacheRegisterRelcacheCallback(stream_changed, (Datum) 0);
 	MemoryContextSwitchTo(worker_cxt);
 	next_retention = weir_now() + TICK;
+	next_summaries = weir_now() + 2 * TICK;
 
 	while (!ShutdownRequestPending && !(must_sync ? false : is_superfluous()))
 	{
