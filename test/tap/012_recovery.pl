@@ -49,25 +49,13 @@ sub events
 	$minute++;
 }
 
-sub patiently
-{
-	my ($sql) = @_;
-	for (1 .. 600)
-	{
-		my ($ret, $out) = $node->psql('postgres', $sql, timeout => 120);
-		return $out if defined $ret && $ret == 0;
-		select(undef, undef, undef, 0.1);
-	}
-	die 'server did not come back';
-}
-
 sub exact
 {
 	my ($what) = @_;
-	is(patiently("SELECT weir.wait_for(NULL, '60 s')"), 't', "$what: consumed");
+	is(weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')"), 't', "$what: consumed");
 	for my $view (sort keys %batch)
 	{
-		is( patiently("SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL"
+		is( weir_patiently($node, "SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL"
 				  . " ($batch{$view})) x) + (SELECT count(*) FROM"
 				  . " (($batch{$view}) EXCEPT ALL TABLE $view) x)"),
 			'0', "$what: $view is exact");
@@ -76,7 +64,7 @@ sub exact
 
 sub worker
 {
-	return patiently('SELECT pid FROM weir.workers ORDER BY pid LIMIT 1');
+	return weir_patiently($node, 'SELECT pid FROM weir.workers ORDER BY pid LIMIT 1');
 }
 
 events() for 1 .. 3;
@@ -85,12 +73,12 @@ exact('at first');
 my @deaths = (
 	[ 'worker terminated' => sub {
 			my $pid = worker();
-			patiently("SELECT pg_terminate_backend($pid)");
+			weir_patiently($node, "SELECT pg_terminate_backend($pid)");
 			$node->poll_query_until('postgres',
 				"SELECT count(*) > 0 AND bool_and(pid <> $pid) FROM weir.workers");
 		} ],
 	[ 'worker cancelled' => sub {
-			patiently('SELECT pg_cancel_backend(' . worker() . ')');
+			weir_patiently($node, 'SELECT pg_cancel_backend(' . worker() . ')');
 		} ],
 	[ 'worker killed'   => sub { kill('KILL', worker()) } ],
 	[ 'fast restart'    => sub { $node->restart } ],
@@ -105,7 +93,7 @@ for my $checkpointed (0, 1)
 		if ($checkpointed)
 		{
 			exact("before $name");
-			patiently('SELECT weir.checkpoint()');
+			weir_patiently($node, 'SELECT weir.checkpoint()');
 		}
 		$code->();
 		exact($name . ($checkpointed ? ' after a checkpoint' : ''));
@@ -113,11 +101,11 @@ for my $checkpointed (0, 1)
 		exact("$name, and on");
 	}
 }
-cmp_ok(patiently('SELECT count(*) FROM ONLY win'), '>', 0, 'rows');
+cmp_ok(weir_patiently($node, 'SELECT count(*) FROM ONLY win'), '>', 0, 'rows');
 cmp_ok(
-	patiently("SELECT final_rows FROM weir.views WHERE view = 'win'::regclass"),
+	weir_patiently($node, "SELECT final_rows FROM weir.views WHERE view = 'win'::regclass"),
 	'>', 7 * 10, 'windows became final');
-is(patiently("SELECT sum(late) FROM weir.views"), '0', 'nothing was late');
+is(weir_patiently($node, "SELECT sum(late) FROM weir.views"), '0', 'nothing was late');
 
 # The state survives its worker: a successor of one that ended by FATAL goes
 # on from shared memory; nothing is replayed.
@@ -125,7 +113,7 @@ my $log = slurp_file($node->logfile);
 unlike($log, qr/TRAP:|PANIC:/, 'no assertion failed, no panic');
 
 # A damaged checkpoint is found, named, and REFRESH repairs it.
-patiently('SELECT weir.checkpoint()');
+weir_patiently($node, 'SELECT weir.checkpoint()');
 $node->safe_psql('postgres',
 	"SELECT weir.pause('live')");
 $node->poll_query_until('postgres',
@@ -139,7 +127,7 @@ $node->safe_psql('postgres', "SELECT weir.resume('live')");
 $node->poll_query_until('postgres',
 	"SELECT state = 'failed' FROM weir.views WHERE view = 'live'::regclass");
 like(
-	patiently("SELECT error FROM weir.views WHERE view = 'live'::regclass"),
+	weir_patiently($node, "SELECT error FROM weir.views WHERE view = 'live'::regclass"),
 	qr/checksum|damaged|corrupt/i,
 	'the failed view says what is damaged');
 $node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW live');

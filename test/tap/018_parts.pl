@@ -188,25 +188,6 @@ CREATE MATERIALIZED VIEW ds USING continuous AS
 SQL
 $node->restart;
 
-sub try_sql
-{
-	my ($sql) = @_;
-	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => 60) };
-	return defined $ret && $ret == 0 ? $out : undef;
-}
-
-sub patiently
-{
-	my ($sql) = @_;
-	for (1 .. 600)
-	{
-		my $out = try_sql($sql);
-		return $out if defined $out;
-		usleep(100_000);
-	}
-	die "server did not come back";
-}
-
 my %hit = (
 	error => qr/debug point "[^"]*" raised an error/,
 	fatal => qr/debug point "[^"]*" ended the process/,
@@ -260,11 +241,11 @@ foreach my $case (
 	my ($point, $action, $nth) = split(/ /, $case);
 	$offset = -s $node->logfile;
 	# what is not checkpointed would be before the transaction begins
-	patiently('SELECT weir.wait_for(); SELECT weir.checkpoint()');
-	patiently("ALTER SYSTEM SET weir.debug_points = '$point=$action\@$nth'");
-	patiently('SELECT pg_reload_conf()');
+	weir_patiently($node, 'SELECT weir.wait_for(); SELECT weir.checkpoint()');
+	weir_patiently($node, "ALTER SYSTEM SET weir.debug_points = '$point=$action\@$nth'");
+	weir_patiently($node, 'SELECT pg_reload_conf()');
 	$round++;
-	try_sql("INSERT INTO d SELECT j % 5, timestamptz '2016-01-01' + (j + $round * 20000) * interval '1 min'"
+	weir_try($node, "INSERT INTO d SELECT j % 5, timestamptz '2016-01-01' + (j + $round * 20000) * interval '1 min'"
 		  . ' FROM generate_series(0, 19999) j');
 	my $seen = 0;
 	for (1 .. 1200)
@@ -274,20 +255,20 @@ foreach my $case (
 		usleep(50_000);
 	}
 	ok($seen, "$point: $action happened");
-	patiently('ALTER SYSTEM RESET weir.debug_points');
-	patiently('SELECT pg_reload_conf()');
-	patiently("SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
-	is(patiently("SELECT weir.wait_for(NULL, '60 s')"), 't', "$point, $action: consumed");
+	weir_patiently($node, 'ALTER SYSTEM RESET weir.debug_points');
+	weir_patiently($node, 'SELECT pg_reload_conf()');
+	weir_patiently($node, "SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
+	is(weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')"), 't', "$point, $action: consumed");
 	foreach my $view (qw(dv ds))
 	{
 		my $query = $view eq 'dv'
 		  ? "SELECT window_start, count(*), sum(k) FROM d, tumble(ts, '1 minute') GROUP BY window_start"
 		  : "SELECT k, window_start, window_end, count(*) FROM d, session(ts, '10 s') GROUP BY k, window_start, window_end";
-		is( patiently("SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL ($query)) x)"
+		is( weir_patiently($node, "SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL ($query)) x)"
 				  . " + (SELECT count(*) FROM (($query) EXCEPT ALL TABLE $view) x)"),
 			'0', "$point, $action: $view is exact");
 	}
 }
-is(patiently('SELECT count(*) FROM d'), $before + $round * 20000, 'the stream has what was acknowledged');
+is(weir_patiently($node, 'SELECT count(*) FROM d'), $before + $round * 20000, 'the stream has what was acknowledged');
 $node->stop;
 done_testing();

@@ -162,25 +162,6 @@ sub events
 	  . "INSERT INTO acked VALUES ($x);\n";
 }
 
-sub try_sql
-{
-	my ($sql) = @_;
-	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => 60) };
-	return defined $ret && $ret == 0 ? $out : undef;
-}
-
-sub patiently
-{
-	my ($sql) = @_;
-	for (1 .. 1200)
-	{
-		my $out = try_sql($sql);
-		return $out if defined $out;
-		usleep(50_000);
-	}
-	die "server did not come back, or fails: $sql";
-}
-
 # Has it come about?
 my %hit = (
 	error => 'debug point "%s" raised an error',
@@ -210,9 +191,9 @@ sub exact
 	my $sql = "SELECT judge();\n";
 
 	# views that failed at the point go on
-	patiently("SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
-	my $done = patiently("SELECT weir.wait_for(NULL, '60 s')");
-	patiently('SELECT weir.checkpoint()');
+	weir_patiently($node, "SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
+	my $done = weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+	weir_patiently($node, 'SELECT weir.checkpoint()');
 	foreach my $name (sort keys %checks)
 	{
 		my ($got, $model) = @{ $checks{$name} };
@@ -222,7 +203,7 @@ sub exact
 		  . " + (SELECT count(*) FROM (($model) EXCEPT ALL $got) b) AS n) d"
 		  . " WHERE n <> 0;\n";
 	}
-	my $bad = patiently($sql);
+	my $bad = weir_patiently($node, $sql);
 	$bad =~ s/^\n+//;
 	$bad .= ' not consumed' if $done ne 't';
 	is($bad, '', $what);
@@ -231,16 +212,16 @@ sub exact
 # One more time through the place.
 my %round = (
 	batch => sub {
-		try_sql(events() . 'COMMIT');
-		try_sql("SELECT weir.wait_for(NULL, '200 ms')");
+		weir_try($node, events() . 'COMMIT');
+		weir_try($node, "SELECT weir.wait_for(NULL, '200 ms')");
 	},
 	checkpoint => sub {
-		try_sql(events() . 'COMMIT');
-		try_sql("SELECT weir.wait_for(NULL, '1 s')");
-		try_sql("SET statement_timeout = '2s'; SELECT weir.checkpoint()");
+		weir_try($node, events() . 'COMMIT');
+		weir_try($node, "SELECT weir.wait_for(NULL, '1 s')");
+		weir_try($node, "SET statement_timeout = '2s'; SELECT weir.checkpoint()");
 	},
 	swap => sub {
-		try_sql('REFRESH MATERIALIZED VIEW win');
+		weir_try($node, 'REFRESH MATERIALIZED VIEW win');
 	});
 
 # One session that comes to it several times.
@@ -262,8 +243,8 @@ sub fault
 
 	if ($round{$place})
 	{
-		patiently("ALTER SYSTEM SET $set");
-		patiently('SELECT pg_reload_conf()');
+		weir_patiently($node, "ALTER SYSTEM SET $set");
+		weir_patiently($node, 'SELECT pg_reload_conf()');
 		for (1 .. $n + 5)
 		{
 			$round{$place}->();
@@ -279,25 +260,25 @@ sub fault
 			'<', \$sql, '>', \my $out, '2>', \my $err,
 			IPC::Run::timeout(60));
 
-		try_sql(events() . 'COMMIT') for 1 .. 5;
+		weir_try($node, events() . 'COMMIT') for 1 .. 5;
 		IPC::Run::finish($sleep) or diag($err);
 	}
 	else
 	{
-		try_sql("SET $set;\n" . $session{$place}->());
+		weir_try($node, "SET $set;\n" . $session{$place}->());
 	}
 	ok(happened($point, $action, $offset, 30), "$point: $action at hit $n came about");
 
-	patiently('SELECT 1');
+	weir_patiently($node, 'SELECT 1');
 	if ($round{$place})
 	{
-		patiently(events() . 'COMMIT');
-		patiently('ALTER SYSTEM RESET weir.debug_points');
-		patiently('SELECT pg_reload_conf()');
+		weir_patiently($node, events() . 'COMMIT');
+		weir_patiently($node, 'ALTER SYSTEM RESET weir.debug_points');
+		weir_patiently($node, 'SELECT pg_reload_conf()');
 	}
 	# one that was prepared is committed, whatever happened
-	patiently('COMMIT PREPARED ' . "'$_'")
-	  foreach split(/\n/, patiently('SELECT gid FROM pg_prepared_xacts'));
+	weir_patiently($node, 'COMMIT PREPARED ' . "'$_'")
+	  foreach split(/\n/, weir_patiently($node, 'SELECT gid FROM pg_prepared_xacts'));
 	exact("$point: exact after $action at hit $n");
 }
 
@@ -306,8 +287,8 @@ foreach my $point (sort { $place{$a} cmp $place{$b} || $a cmp $b } keys %place)
 	my $started = time;
 
 	next if $point !~ /$only/;
-	patiently($schema);
-	patiently(events() . 'COMMIT') for 1 .. 8;
+	weir_patiently($node, $schema);
+	weir_patiently($node, events() . 'COMMIT') for 1 .. 8;
 	exact("$point: exact at first");
 	foreach my $action ('sleep', 'cancel', 'error', 'fatal', 'kill')
 	{

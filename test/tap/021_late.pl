@@ -70,25 +70,6 @@ sub events
 	  . " WHERE NOT EXISTS (SELECT FROM s WHERE x = $n)";
 }
 
-sub try_sql
-{
-	my ($sql) = @_;
-	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => 60) };
-	return defined $ret && $ret == 0 ? $out : undef;
-}
-
-sub patiently
-{
-	my ($sql) = @_;
-	for (1 .. 600)
-	{
-		my $out = try_sql($sql);
-		return $out if defined $out;
-		usleep(100_000);
-	}
-	die "server did not come back";
-}
-
 sub wait_log
 {
 	my ($regex, $offset) = @_;
@@ -108,19 +89,19 @@ sub exact
 	my ($what) = @_;
 	my $bad = '';
 
-	patiently("SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
-	my $done = patiently("SELECT weir.wait_for(NULL, '60 s')");
+	weir_patiently($node, "SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
+	my $done = weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
 	$bad .= 'not consumed; ' if $done ne 't';
-	patiently('SELECT weir.checkpoint()');
-	my $rows = patiently($differ);
+	weir_patiently($node, 'SELECT weir.checkpoint()');
+	my $rows = weir_patiently($node, $differ);
 	$bad .= "$rows late rows differ; " if $rows ne '0';
-	my $counted = patiently('SELECT (SELECT sum(late) FROM weir.views)'
+	my $counted = weir_patiently($node, 'SELECT (SELECT sum(late) FROM weir.views)'
 		  . ' - (SELECT count(*) FROM win_late)');
 	$bad .= "counted and kept differ by $counted; " if $counted ne '0';
-	my $errors = patiently('SELECT (SELECT count(*) FROM weir.errors'
+	my $errors = weir_patiently($node, 'SELECT (SELECT count(*) FROM weir.errors'
 		  . " WHERE sqlstate = '22012') - (SELECT count(*) FROM s WHERE k = 100)");
 	$bad .= "errors and failing events differ by $errors; " if $errors ne '0' && !$refreshed;
-	my $n = patiently('SELECT count(*) FROM ((TABLE win EXCEPT ALL'
+	my $n = weir_patiently($node, 'SELECT count(*) FROM ((TABLE win EXCEPT ALL'
 		  . ' SELECT date_trunc(\'minute\', ts), k, count(*) FROM judged'
 		  . ' WHERE we > w GROUP BY 1, 2) UNION ALL (SELECT'
 		  . ' date_trunc(\'minute\', ts), k, count(*) FROM judged'
@@ -134,7 +115,7 @@ my %hit = (
 	fatal => qr/debug point "[^"]*" ended the process/,
 	kill  => qr/was terminated by signal 9/);
 
-patiently(events()) for 1 .. 6;
+weir_patiently($node, events()) for 1 .. 6;
 exact('at first');
 for my $point (
 	'batch-folded',       'publish',
@@ -149,42 +130,42 @@ for my $point (
 		my $offset = -s $node->logfile;
 
 		# consumed and not written when the point comes
-		patiently(events());
-		patiently("SELECT weir.wait_for(NULL, '60 s')");
-		patiently("ALTER SYSTEM SET weir.debug_points = '$point=$action'");
-		patiently('SELECT pg_reload_conf()');
-		try_sql(events());
+		weir_patiently($node, events());
+		weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+		weir_patiently($node, "ALTER SYSTEM SET weir.debug_points = '$point=$action'");
+		weir_patiently($node, 'SELECT pg_reload_conf()');
+		weir_try($node, events());
 		$refreshed = 1 if $point =~ /^swap/;
-		try_sql('REFRESH MATERIALIZED VIEW win;'
+		weir_try($node, 'REFRESH MATERIALIZED VIEW win;'
 			  . ' REFRESH MATERIALIZED VIEW odd')
 		  if $point =~ /^swap/;
-		try_sql("SET statement_timeout = '3s'; SELECT weir.checkpoint()")
+		weir_try($node, "SET statement_timeout = '3s'; SELECT weir.checkpoint()")
 		  if $point =~ /^(checkpoint|late)/;
 		ok(wait_log($hit{$action}, $offset), "$point: $action happened");
-		patiently(events());
-		patiently('ALTER SYSTEM RESET weir.debug_points');
-		patiently('SELECT pg_reload_conf()');
+		weir_patiently($node, events());
+		weir_patiently($node, 'ALTER SYSTEM RESET weir.debug_points');
+		weir_patiently($node, 'SELECT pg_reload_conf()');
 		exact("$point: exact after $action");
 	}
 }
 
 # ---- more than memory holds, in one transaction and in several ----
 $n++;
-patiently("INSERT INTO s SELECT $n, i % 7, repeat('x', i % 300),"
+weir_patiently($node, "INSERT INTO s SELECT $n, i % 7, repeat('x', i % 300),"
 	  . " timestamptz '2026-01-01 00:00Z' + i % 120 * interval '1 second'"
 	  . ' FROM generate_series(1, 120000) i');
-patiently("SELECT weir.wait_for(NULL, '60 s')");
+weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
 for (1 .. 4)
 {
 	$n++;
-	patiently("INSERT INTO s SELECT $n, i % 7, repeat('y', i % 3000),"
+	weir_patiently($node, "INSERT INTO s SELECT $n, i % 7, repeat('y', i % 3000),"
 		  . " timestamptz '2026-01-01 00:00Z' + i % 120 * interval '1 second'"
 		  . ' FROM generate_series(1, 3000) i');
 }
 exact('many late events');
-patiently('REFRESH MATERIALIZED VIEW win; REFRESH MATERIALIZED VIEW odd');
+weir_patiently($node, 'REFRESH MATERIALIZED VIEW win; REFRESH MATERIALIZED VIEW odd');
 exact('many late events, after REFRESH');
-is(patiently('SELECT count(*) FROM weir.late_pending'),
+is(weir_patiently($node, 'SELECT count(*) FROM weir.late_pending'),
 	'0', 'nothing is left of the rebuilds');
 
 # ---- locked against writing: nobody but the view waits ----
@@ -197,9 +178,9 @@ SKIP:
 {
 	skip 'no background_psql', 1 if !$locker;
 	$locker->query_safe('BEGIN; LOCK TABLE win_late IN SHARE MODE');
-	patiently(events());
-	patiently('INSERT INTO other VALUES (1)');
-	is(patiently("SELECT weir.wait_for('others'), weir.wait_for('win')"),
+	weir_patiently($node, events());
+	weir_patiently($node, 'INSERT INTO other VALUES (1)');
+	is(weir_patiently($node, "SELECT weir.wait_for('others'), weir.wait_for('win')"),
 		't|t', 'views go on while the late table is locked');
 	$locker->query_safe('COMMIT');
 	$locker->quit;

@@ -13,12 +13,7 @@ use WeirTest;
 
 my $rounds = $ENV{WEIR_PROMOTIONS} // 4;
 
-my $primary = PostgreSQL::Test::Cluster->new('standby_0');
-$primary->init(
-	allows_streaming => 1,
-	extra            => [ '--no-locale', '--encoding=UTF8' ]);
-$primary->append_conf('postgresql.conf', slurp_file('test/pg_weir.conf'));
-$primary->append_conf('postgresql.conf', <<'CONF');
+my $primary = weir_node('standby_0', conf => <<'CONF');
 weir.checkpoint_interval = '1h'
 max_standby_streaming_delay = -1
 wal_log_hints = on
@@ -27,9 +22,7 @@ wal_receiver_timeout = '5s'
 wal_retrieve_retry_interval = '100ms'
 restart_after_crash = off
 CONF
-$primary->start;
 $primary->safe_psql('postgres', <<'SQL');
-CREATE EXTENSION pg_weir;
 CREATE TABLE s (id bigint, k int, x int, ts timestamptz NOT NULL) USING stream
   WITH (event_time = ts, watermark_delay = '10 s');
 CREATE MATERIALIZED VIEW per_key USING continuous AS
@@ -88,12 +81,9 @@ sub rows_of
 sub make_standby
 {
 	my ($from, $name, $conf) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
-	$from->backup("for_$name");
-	$node->init_from_backup($from, "for_$name", has_streaming => 1);
-	$node->append_conf('postgresql.conf', "synchronous_standby_names = ''\n$conf");
-	$node->start;
-	return $node;
+
+	return weir_copy($from, $name, has_streaming => 1,
+		conf => "synchronous_standby_names = ''\n$conf");
 }
 
 # ---------------------------------------------------------------- reading
@@ -374,10 +364,7 @@ for my $round (1 .. $rounds)
 
 my @writers = map { start_writer($_, $base) } 0 .. 2;
 $node->poll_query_until('postgres', "SELECT count(*) > 100 FROM s WHERE id >= $base") or die;
-$node->backup('alone');
-my $alone = PostgreSQL::Test::Cluster->new('alone');
-$alone->init_from_backup($node, 'alone');
-$alone->start;
+my $alone = weir_copy($node, 'alone');
 exact($alone, 'base backup');
 is($alone->safe_psql('postgres', 'SELECT count(*) FROM (SELECT FROM s GROUP BY id HAVING count(*) <> 2) x'),
 	'0', 'base backup: whole transactions');

@@ -15,18 +15,6 @@ my $node = weir_node('lost');
 $node->append_conf('postgresql.conf', "restart_after_crash = on\nlog_min_messages = warning\n");
 $node->restart;
 
-sub patiently
-{
-	my ($sql) = @_;
-	for (1 .. 600)
-	{
-		my ($ret, $out) = $node->psql('postgres', $sql, timeout => 120);
-		return $out if defined $ret && $ret == 0;
-		select(undef, undef, undef, 0.1);
-	}
-	die 'server did not come back';
-}
-
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
 sub error_of

@@ -11,9 +11,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use WeirTest;
 
-my $node = weir_node('pitr', has_archiving => 1);
-$node->append_conf('postgresql.conf', "weir.checkpoint_interval = '200ms'\n");
-$node->reload;
+my $node = weir_node('pitr', has_archiving => 1,
+	conf => "weir.checkpoint_interval = '200ms'\n");
 $node->safe_psql('postgres', <<'SQL');
 CREATE TABLE s (id bigint, k int, x int, ts timestamptz NOT NULL) USING stream
   WITH (event_time = ts, watermark_delay = '10 s');
@@ -68,10 +67,9 @@ my %target = (
 for my $kind (sort keys %target)
 {
 	my ($setting, $from, $to) = @{ $target{$kind} };
-	my $copy = PostgreSQL::Test::Cluster->new("pitr_$kind");
-	$copy->init_from_backup($node, 'base', has_restoring => 1, standby => 0);
-	$copy->append_conf('postgresql.conf', "$setting\nrecovery_target_action = promote\narchive_mode = off\n");
-	$copy->start;
+	my $copy = weir_copy($node, "pitr_$kind", backup => 'base',
+		has_restoring => 1, standby => 0,
+		conf => "$setting\nrecovery_target_action = promote\narchive_mode = off\n");
 	$copy->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die;
 	my $last = $copy->safe_psql('postgres', 'SELECT max(id) FROM mark');
 	ok($last >= $from && $last <= $to, "$kind: ends at transaction $last");

@@ -36,21 +36,6 @@ sub trace_becomes
 	return -f $trace ? slurp_file($trace) : 'none';
 }
 
-# a statement, though the server may be about to restart
-sub patiently
-{
-	my ($sql) = @_;
-	my ($rc, $out);
-
-	for (1 .. 600)
-	{
-		$rc = $node->psql('postgres', $sql, stdout => \$out, timeout => 10, timed_out => \my $late);
-		return $out if $rc == 0;
-		usleep(50_000);
-	}
-	die "not possible: $sql";
-}
-
 # With a growing delay the last would come after 51 seconds.
 my $comes = '';
 for (1 .. 10)
@@ -76,10 +61,10 @@ SKIP:
 	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 60000) FROM weir.workers});
 	for my $i (1 .. 3)
 	{
-		patiently('SELECT 1 / (count(*) = 1)::int FROM weir.workers');
+		weir_patiently($node, 'SELECT 1 / (count(*) = 1)::int FROM weir.workers');
 		is(trace_becomes('\d+'), "1\n", 'the start of a worker is told');
 		my $from = -s $log;
-		my $pid = patiently(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'});
+		my $pid = weir_patiently($node, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'});
 		die "no pid: $pid" unless $pid =~ /^\d+$/;
 		kill('KILL', $pid);
 		for (1 .. 600)
@@ -88,12 +73,12 @@ SKIP:
 			usleep(50_000);
 		}
 	}
-	patiently('SELECT 1');
+	weir_patiently($node, 'SELECT 1');
 	unlike(slurp_file($log), qr/has crashed the server/, 'it is not blamed for the crash of others');
 
 	# now it crashes
-	patiently(q{ALTER SYSTEM SET weir.debug_points = 'batch-start=kill'});
-	patiently('SELECT pg_reload_conf()');
+	weir_patiently($node, q{ALTER SYSTEM SET weir.debug_points = 'batch-start=kill'});
+	weir_patiently($node, 'SELECT pg_reload_conf()');
 	for (1 .. 1200)
 	{
 		last if slurp_file($log) =~ /has crashed the server 4 times/;
@@ -101,10 +86,10 @@ SKIP:
 	}
 	like(slurp_file($log), qr/has crashed the server 3 times.*is started in 1 sec.*has crashed the server 4 times.*is started in 2 sec/s,
 		'it is started ever more seldom');
-	patiently('ALTER SYSTEM RESET weir.debug_points');
-	patiently('SELECT pg_reload_conf()');
-	is(patiently(q{SELECT weir.wait_for(timeout => '60 s')}), 't', 'in the end it gets through');
-	is(patiently('SELECT n FROM v'), '11', 'and nothing is lost');
+	weir_patiently($node, 'ALTER SYSTEM RESET weir.debug_points');
+	weir_patiently($node, 'SELECT pg_reload_conf()');
+	is(weir_patiently($node, q{SELECT weir.wait_for(timeout => '60 s')}), 't', 'in the end it gets through');
+	is(weir_patiently($node, 'SELECT n FROM v'), '11', 'and nothing is lost');
 	is(trace_becomes('none'), 'none', 'and all is forgotten');
 }
 

@@ -10,22 +10,65 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT =
-  qw(weir_node weir_wait weir_same weir_kill9 weir_start weir_log_is_clean);
+our @EXPORT = qw(weir_node weir_copy weir_try weir_patiently weir_wait weir_same
+  weir_kill9 weir_start weir_log_is_clean);
 
-# weir_node($name, %init): a node with the settings of test/pg_weir.conf,
-# started, with the extension, whatever the locale of the caller.
+# weir_node($name, conf => lines, %init): a node with the settings of
+# test/pg_weir.conf and those lines, started, with the extension, whatever the
+# locale of the caller.
 sub weir_node
 {
 	my ($name, %init) = @_;
+	my $conf = delete $init{conf} // '';
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
 	$node->init(allows_streaming => 1,
 		extra => [ '--no-locale', '--encoding=UTF8' ], %init);
 	$node->append_conf('postgresql.conf', slurp_file('test/pg_weir.conf'));
+	$node->append_conf('postgresql.conf', $conf);
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION pg_weir');
 	return $node;
+}
+
+# weir_copy($from, $name, backup => name of one there is, conf => lines, %how):
+# a node started from a base backup; %how as of init_from_backup: a standby, or
+# what recovers to a point.
+sub weir_copy
+{
+	my ($from, $name, %how) = @_;
+	my $conf   = delete $how{conf} // '';
+	my $backup = delete $how{backup};
+	my $node   = PostgreSQL::Test::Cluster->new($name);
+
+	$from->backup($backup = "for_$name") if !defined $backup;
+	$node->init_from_backup($from, $backup, %how);
+	$node->append_conf('postgresql.conf', $conf);
+	$node->start;
+	return $node;
+}
+
+# The output, or undef: the statement failed, or there is no server.
+sub weir_try
+{
+	my ($node, $sql) = @_;
+	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => 120) };
+
+	return defined $ret && $ret == 0 ? $out : undef;
+}
+
+# Again and again, as the server may be about to restart.
+sub weir_patiently
+{
+	my ($node, $sql) = @_;
+
+	for (1 .. 1200)
+	{
+		my $out = weir_try($node, $sql);
+		return $out if defined $out;
+		usleep(50_000);
+	}
+	die "server did not come back, or fails: $sql";
 }
 
 # Every running view of the database has consumed all that is committed.
