@@ -60,6 +60,7 @@
 #include "access/tupmacs.h"
 #include "port/pg_bitutils.h"
 #include "port/pg_crc32c.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "chunk.h"
@@ -621,6 +622,56 @@ weir_chunk_builder_merge(WeirChunkBuilder *dst, WeirChunkBuilder *src)
 	return true;
 }
 
+Size
+weir_chunk_head_length(const char *image)
+{
+	const WeirChunkHeader *h = (const WeirChunkHeader *) image;
+	Size n = sizeof(WeirChunkHeader);
+
+	if (h->flags & WEIR_CHUNK_HAS_TIME)
+		n += TIMES_SIZE;
+	if (h->flags & WEIR_CHUNK_RECORD)
+		n += sizeof(WeirRecord);
+	return n;
+}
+
+/*
+ * CRC-16 (polynomial 0x1021): no change within two bytes escapes it.  A scan of
+ * the log reads heads alone, and goes by them.
+ */
+static uint16
+head_sum(const char *image)
+{
+	Size len = weir_chunk_head_length(image);
+	uint16 sum = 0xffff;
+
+	for (Size i = offsetof(WeirChunkHeader, format); i < len; i++)
+	{
+		uint8 byte = image[i];
+
+		if (i >= offsetof(WeirChunkHeader, head_sum) &&
+			i < offsetof(WeirChunkHeader, raw_len))
+			byte = 0;
+		/* the remainder of eight bits at once */
+		byte ^= sum >> 8;
+		byte ^= byte >> 4;
+		sum = (sum << 8) ^ ((uint16) byte << 12) ^ ((uint16) byte << 5) ^ byte;
+	}
+	return sum;
+}
+
+void
+weir_chunk_seal_head(char *image)
+{
+	((WeirChunkHeader *) image)->head_sum = head_sum(image);
+}
+
+bool
+weir_chunk_head_is_sealed(const char *image)
+{
+	return ((const WeirChunkHeader *) image)->head_sum == head_sum(image);
+}
+
 static pg_crc32c
 image_crc(const char *image, Size len)
 {
@@ -629,6 +680,7 @@ image_crc(const char *image, Size len)
 
 	memcpy(&header, image, sizeof(header));
 	header.flags &= ~CRC_FLAGS_IGNORED;
+	header.head_sum = 0;
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, (char *) &header + offsetof(WeirChunkHeader, format),
 				offsetof(WeirChunkHeader, crc) -
@@ -936,6 +988,7 @@ build_image(WeirChunkBuilder *b, FullTransactionId xid, uint32 chunk_no,
 		SET_VARSIZE(&header, *len);
 	memcpy(image, &header, sizeof(header));
 	((WeirChunkHeader *) image)->crc = image_crc(image, *len);
+	weir_chunk_seal_head(image);
 	reset(b);
 	return image;
 }
@@ -959,12 +1012,20 @@ weir_chunk_builder_finish(WeirChunkBuilder *b, FullTransactionId xid,
  * ------------------------------------------------------------------------
  */
 
+/* The row type of the table whose chunk is being read, for messages. */
+static Oid chunk_type = InvalidOid;
+
 static void
 damaged(const char *what)
 {
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-					errmsg("chunk of a stream is damaged"),
-					errdetail_internal("%s", what)));
+	Oid relid =
+		OidIsValid(chunk_type) ? get_typ_typrelid(chunk_type) : InvalidOid;
+	char *name = OidIsValid(relid) ? get_rel_name(relid) : NULL;
+
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("log of stream \"%s\" is damaged", name ? name : "?"),
+			 errdetail_internal("%s", what)));
 }
 
 static inline void
@@ -1400,6 +1461,7 @@ weir_chunk_reader_open(WeirChunkReader *r, const char *image, Size len)
 	Size body_len;
 
 	r->nrows = 0;
+	chunk_type = r->desc->tdtypeid;
 	head = read_header(image, len, &header);
 	check((header.flags & WEIR_CHUNK_PIECE) == 0, "A piece is not a chunk.");
 	check(EQ_CRC32C(image_crc(image, len), header.crc),

@@ -50,11 +50,13 @@ typedef struct WeirChunkHeader
 	uint32 chunk_no;	   /* order inside (transaction, stream); gaps
 								 * are normal */
 	uint16 nrows;		   /* 0..WEIR_CHUNK_MAX_ROWS */
-	uint16 pad;			   /* zero */
+	uint16 head_sum;	   /* CRC-16 of what a scan goes by: this header
+								* without vl_len_, the times, the record */
 	uint32 raw_len;		   /* bytes of the body before compression */
 	uint32 crc;			   /* CRC-32C of everything after this field and
-								 * of the fields before it, vl_len_ excluded,
-								 * and PIECE and HAS_NEXT taken as 0 */
+								 * of the fields before it, vl_len_ and
+								 * head_sum excluded, and PIECE and HAS_NEXT
+								 * taken as 0 */
 	/* then: min_time, max_time (int64 each) if WEIR_CHUNK_HAS_TIME */
 	/* then: WeirRecord if WEIR_CHUNK_RECORD */
 	/* then: WeirPieceLink if WEIR_CHUNK_HAS_NEXT (log.c) */
@@ -89,6 +91,12 @@ typedef enum WeirRecordKind
 	WEIR_RECORD_KEPT = 5,	   /* W of records that retention removes */
 	WEIR_RECORD_CLOCK = 6	   /* its arrival closes windows over now() */
 } WeirRecordKind;
+
+/* Length of header, times and record, without log.c's link. */
+extern Size weir_chunk_head_length(const char *image);
+/* What is stored ends with a seal; is it unbroken?  All of the head is there. */
+extern void weir_chunk_seal_head(char *image);
+extern bool weir_chunk_head_is_sealed(const char *image);
 
 /* ---- building ---- */
 

@@ -70,6 +70,7 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -440,18 +441,6 @@ make_shadow(Shadow *s, Relation rel)
 
 /* --------------------------------------------------------------- append */
 
-static Size
-parts_length(const WeirChunkHeader *h)
-{
-	Size n = sizeof(WeirChunkHeader);
-
-	if (h->flags & WEIR_CHUNK_HAS_TIME)
-		n += 2 * sizeof(int64);
-	if (h->flags & WEIR_CHUNK_RECORD)
-		n += sizeof(WeirRecord);
-	return n;
-}
-
 /* The tuple's bytes from TUPLE_HOFF on are the caller's to fill. */
 static void
 init_tuple(HeapTuple tup, char *space, Size len, Oid relid)
@@ -482,7 +471,7 @@ store_image(Oid relid, const char *image, Size len, StoreTuple store, void *arg)
 	HeapTupleData tup;
 	const WeirChunkHeader *header = (const WeirChunkHeader *) image;
 	WeirChunkHeader *h = (WeirChunkHeader *) (space.data + TUPLE_HOFF);
-	Size parts = parts_length(header);
+	Size parts = weir_chunk_head_length(image);
 	Size room = WEIR_CHUNK_MAX - sizeof(WeirChunkHeader);
 	Size first;
 	Size pos;
@@ -529,6 +518,7 @@ store_image(Oid relid, const char *image, Size len, StoreTuple store, void *arg)
 		p += n;
 		init_tuple(&tup, space.data, p - (char *) h, relid);
 		SET_VARSIZE(h, p - (char *) h);
+		weir_chunk_seal_head((char *) h);
 		link.next = store(arg, &tup);
 		link.rest = len - pos;
 		linked = true;
@@ -541,6 +531,7 @@ store_image(Oid relid, const char *image, Size len, StoreTuple store, void *arg)
 	memcpy(h, image, parts);
 	SET_VARSIZE(h, WEIR_CHUNK_MAX);
 	h->flags |= WEIR_CHUNK_HAS_NEXT;
+	weir_chunk_seal_head((char *) h);
 	memcpy((char *) h + parts, &link, sizeof(link));
 	memcpy((char *) h + parts + sizeof(link), image + parts, first);
 	return store(arg, &tup);
@@ -610,6 +601,19 @@ weir_places_add(WeirPlace *places, int *nplaces, ItemPointer tid)
 
 /* ------------------------------------------------------- reading chunks */
 
+static void
+chunk_is_damaged(Oid relid, const ItemPointerData *tid, const char *what)
+{
+	char *name = get_rel_name(relid);
+
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DATA_CORRUPTED),
+		 errmsg("log of stream \"%s\" is damaged", name ? name : "?"),
+		 errdetail("Chunk (%u,%u) %s.", ItemPointerGetBlockNumberNoCheck(tid),
+				   ItemPointerGetOffsetNumberNoCheck(tid), what)));
+}
+
 /*
  * The image in a tuple; its header is checked as far as this file relies on it
  * (chunk.c checks the rest).
@@ -618,29 +622,33 @@ static const char *
 tuple_image(HeapTuple tup, Size *len)
 {
 	const WeirChunkHeader *h;
+	Size need;
 
-	Ensure(tup->t_data->t_hoff == TUPLE_HOFF &&
-			   tup->t_len >= TUPLE_HOFF + sizeof(WeirChunkHeader),
-		   "tuple (%u,%u) is not a chunk",
-		   ItemPointerGetBlockNumberNoCheck(&tup->t_self),
-		   ItemPointerGetOffsetNumberNoCheck(&tup->t_self));
+	if (tup->t_data->t_hoff != TUPLE_HOFF ||
+		tup->t_len < TUPLE_HOFF + sizeof(WeirChunkHeader))
+		chunk_is_damaged(tup->t_tableOid, &tup->t_self,
+						 "is not one by its length");
 	h = (const WeirChunkHeader *) ((char *) tup->t_data + TUPLE_HOFF);
 	*len = tup->t_len - TUPLE_HOFF;
 	if (h->format != WEIR_CHUNK_FORMAT)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("chunk (%u,%u) has unknown format %u",
-					ItemPointerGetBlockNumberNoCheck(&tup->t_self),
-					ItemPointerGetOffsetNumberNoCheck(&tup->t_self), h->format),
-			 errhint("It may have been written by a newer pg_weir.")));
-	Ensure(parts_length(h) + ((h->flags & WEIR_CHUNK_HAS_NEXT)
-								  ? sizeof(WeirPieceLink)
-								  : 0) <=
-			   *len,
-		   "chunk (%u,%u) is too short",
-		   ItemPointerGetBlockNumberNoCheck(&tup->t_self),
-		   ItemPointerGetOffsetNumberNoCheck(&tup->t_self));
+			 errmsg("log of stream \"%s\" has a chunk of unknown format %u",
+					get_rel_name(tup->t_tableOid), h->format),
+			 errdetail("It is (%u,%u).",
+					   ItemPointerGetBlockNumberNoCheck(&tup->t_self),
+					   ItemPointerGetOffsetNumberNoCheck(&tup->t_self)),
+			 errhint(
+				 "It is damaged, or a newer release of pg_weir wrote it.")));
+	need = weir_chunk_head_length((const char *) h);
+	if (h->flags & WEIR_CHUNK_HAS_NEXT)
+		need += sizeof(WeirPieceLink);
+	if (need > *len)
+		chunk_is_damaged(tup->t_tableOid, &tup->t_self, "is too short");
+	if (!weir_chunk_head_is_sealed((const char *) h))
+		chunk_is_damaged(tup->t_tableOid, &tup->t_self,
+						 "has a wrong checksum of its header");
 	return (const char *) h;
 }
 
@@ -657,24 +665,38 @@ has_next(const char *image)
 		   0;
 }
 
-static void
-read_link(const char *image, WeirPieceLink *link)
+static inline void
+check_link(bool ok, Oid relid, const char *what)
 {
-	memcpy(link, image + parts_length((const WeirChunkHeader *) image),
-		   sizeof(*link));
-	Ensure(link->magic == PIECE_MAGIC, "chunk has a damaged link");
+	char *name;
+
+	if (likely(ok))
+		return;
+	name = get_rel_name(relid);
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("log of stream \"%s\" is damaged", name ? name : "?"),
+			 errdetail_internal("%s", what)));
+}
+
+static void
+read_link(Oid relid, const char *image, WeirPieceLink *link)
+{
+	memcpy(link, image + weir_chunk_head_length(image), sizeof(*link));
+	check_link(link->magic == PIECE_MAGIC, relid,
+			   "A link has no magic number.");
 }
 
 /* Length of the joined image. */
 static Size
-joined_length(const char *image, Size len)
+joined_length(Oid relid, const char *image, Size len)
 {
 	WeirPieceLink link;
 
 	if (!has_next(image))
 		return len;
-	read_link(image, &link);
-	Ensure(link.rest < ((uint64) 1 << 40), "chunk has a damaged link");
+	read_link(relid, image, &link);
+	check_link(link.rest < ((uint64) 1 << 40), relid, "A link has no length.");
 	return len - sizeof(WeirPieceLink) + link.rest;
 }
 
@@ -689,12 +711,13 @@ join_pieces(Relation rel, Snapshot snapshot, const char *image, Size len,
 	WeirChunkHeader head;
 	WeirPieceLink link;
 	Size parts;
-	Size total = joined_length(image, len);
+	Oid relid = RelationGetRelid(rel);
+	Size total = joined_length(relid, image, len);
 	Size pos;
 
 	memcpy(&head, image, sizeof(head));
-	parts = parts_length(&head);
-	read_link(image, &link);
+	parts = weir_chunk_head_length(image);
+	read_link(relid, image, &link);
 	memcpy(dst, image, parts);
 	memcpy(dst + parts, image + parts + sizeof(link),
 		   len - parts - sizeof(link));
@@ -712,32 +735,29 @@ join_pieces(Relation rel, Snapshot snapshot, const char *image, Size len,
 
 		CHECK_FOR_INTERRUPTS();
 		tup.t_self = link.next;
-		Ensure(ItemPointerIsValid(&link.next) &&
-				   heap_fetch(rel, snapshot, &tup, &buffer, false),
-			   "piece (%u,%u) of a chunk is missing",
-			   ItemPointerGetBlockNumberNoCheck(&link.next),
-			   ItemPointerGetOffsetNumberNoCheck(&link.next));
+		check_link(ItemPointerIsValid(&link.next) &&
+					   heap_fetch(rel, snapshot, &tup, &buffer, false),
+				   relid, "A piece of a chunk is missing.");
 		piece = tuple_image(&tup, &n);
 		h = (const WeirChunkHeader *) piece;
-		Ensure(!is_head(piece) && h->chunk_no == head.chunk_no &&
-				   FullTransactionIdEquals(h->xid, head.xid),
-			   "piece (%u,%u) is of another chunk",
-			   ItemPointerGetBlockNumberNoCheck(&tup.t_self),
-			   ItemPointerGetOffsetNumberNoCheck(&tup.t_self));
+		check_link(!is_head(piece) && h->chunk_no == head.chunk_no &&
+					   FullTransactionIdEquals(h->xid, head.xid),
+				   relid, "A piece is of another chunk.");
 		more = has_next(piece);
 		if (more)
 		{
-			read_link(piece, &link);
+			read_link(relid, piece, &link);
 			skip += sizeof(link);
 		}
-		Ensure(n - skip <= total - pos, "chunk is longer than its link says");
+		check_link(n - skip <= total - pos, relid,
+				   "A chunk is longer than its link says.");
 		memcpy(dst + pos, piece + skip, n - skip);
 		pos += n - skip;
 		ReleaseBuffer(buffer);
 		if (!more)
 			break;
 	}
-	Ensure(pos == total, "chunk is shorter than its link says");
+	check_link(pos == total, relid, "A chunk is shorter than its link says.");
 	((WeirChunkHeader *) dst)->flags &= ~WEIR_CHUNK_HAS_NEXT;
 	/* four bytes of length do for one gigabyte; the true one is passed on */
 	SET_VARSIZE(dst, Min(total, MaxAllocSize));
@@ -750,7 +770,7 @@ copy_image(Relation rel, Snapshot snapshot, const char *image, Size len,
 {
 	char *copy;
 
-	*total = joined_length(image, len);
+	*total = joined_length(RelationGetRelid(rel), image, len);
 	copy = palloc_extended(*total, MCXT_ALLOC_HUGE);
 	if (has_next(image))
 		join_pieces(rel, snapshot, image, len, copy);
@@ -1034,7 +1054,7 @@ weir_log_scan_next_header(WeirLogScan *scan, WeirChunkHeader *header,
 	if (image == NULL)
 		return false;
 	if (is_head(image))
-		*len = joined_length(image, *len);
+		*len = joined_length(RelationGetRelid(scan->rel), image, *len);
 	read_parts(image, header, min_time, max_time, has_record, record);
 	return true;
 }
@@ -2805,11 +2825,12 @@ rewrite_widened(RewriteSource *src, HeapTuple head)
 	Size len;
 	const char *image = tuple_image(head, &len);
 	Size whole_len;
-	char *whole = palloc_extended(joined_length(image, len), MCXT_ALLOC_HUGE);
+	char *whole = palloc_extended(
+		joined_length(RelationGetRelid(src->rel), image, len), MCXT_ALLOC_HUGE);
 	Size new_len;
 	char *widened;
 
-	whole_len = joined_length(image, len);
+	whole_len = joined_length(RelationGetRelid(src->rel), image, len);
 	if (has_next(image))
 		join_pieces(src->rel, SnapshotAny, image, len, whole);
 	else
@@ -2828,10 +2849,9 @@ relink(HeapTuple copy, ItemPointerData next)
 	char *where;
 	WeirPieceLink link;
 
-	read_link(image, &link);
+	read_link(copy->t_tableOid, image, &link);
 	link.next = next;
-	where = (char *) copy->t_data + TUPLE_HOFF +
-			parts_length((const WeirChunkHeader *) image);
+	where = (char *) copy->t_data + TUPLE_HOFF + weir_chunk_head_length(image);
 	memcpy(where, &link, sizeof(link));
 }
 
@@ -2862,7 +2882,7 @@ rewrite_chunk(RewriteSource *src, HeapTuple head)
 		ItemPointerData next;
 		bool more = true;
 
-		read_link(image, &link);
+		read_link(RelationGetRelid(src->rel), image, &link);
 		while (more)
 		{
 			HeapTuple piece;
@@ -2882,7 +2902,7 @@ rewrite_chunk(RewriteSource *src, HeapTuple head)
 			Ensure(!is_head(p), "link leads to a chunk's head");
 			more = has_next(p);
 			if (more)
-				read_link(p, &link);
+				read_link(RelationGetRelid(src->rel), p, &link);
 			heap_freetuple(piece);
 		}
 		ItemPointerSetInvalid(&next);
