@@ -40,14 +40,15 @@ CREATE TABLE weir.view_position (
 	final_rows pg_catalog.int8 NOT NULL,
 	built pg_catalog.bool NOT NULL,
 	failed_resumes pg_catalog.int8 NOT NULL,
-	sqlstate pg_catalog.text,
-	error pg_catalog.text,
 	format pg_catalog.int4 NOT NULL,
 	server_major pg_catalog.int4 NOT NULL,
-	layout pg_catalog.text,
 	checkpoint_at pg_catalog.timestamptz NOT NULL,
 	checkpoint_us pg_catalog.int8 NOT NULL,
 	checkpoint_bytes pg_catalog.int8 NOT NULL,
+	checksum pg_catalog.int4 NOT NULL,
+	sqlstate pg_catalog.text,
+	error pg_catalog.text,
+	layout pg_catalog.text,
 	PRIMARY KEY (view, generation)
 ) USING heap WITH (fillfactor = 40, autovacuum_vacuum_scale_factor = 0,
 	autovacuum_vacuum_threshold = 200);

@@ -45,6 +45,7 @@
 #include "commands/sequence.h"
 #include "common/int.h"
 #include "executor/tuptable.h"
+#include "port/pg_crc32c.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
@@ -91,15 +92,16 @@ enum
 	Anum_position_final_rows,
 	Anum_position_built,
 	Anum_position_failed_resumes,
-	Anum_position_sqlstate,
-	Anum_position_error,
 	Anum_position_format,
 	Anum_position_server_major,
-	Anum_position_layout,
 	Anum_position_checkpoint_at,
 	Anum_position_checkpoint_us,
 	Anum_position_checkpoint_bytes,
-	Natts_position = Anum_position_checkpoint_bytes
+	Anum_position_checksum,
+	Anum_position_sqlstate,
+	Anum_position_error,
+	Anum_position_layout,
+	Natts_position = Anum_position_layout
 };
 
 /* The first columns of weir.view_state, weir.view_pending, weir.view_import */
@@ -1136,17 +1138,74 @@ weir_catalog_unset_stream_end(Oid stream)
 
 /* ---- positions ---- */
 
-static char *
-text_or_null(Datum value, bool isnull)
+/*
+ * Of all fields.  Nothing else guards this row: a position one byte off would
+ * lose events or count them twice.
+ */
+static int32
+position_checksum(const WeirPositionRow *row)
 {
-	return isnull ? NULL : TextDatumGetCString(value);
+	const char *texts[] = {row->sqlstate, row->error, row->layout};
+	pg_crc32c crc;
+
+#define ADD(field) COMP_CRC32C(crc, &row->field, sizeof(row->field))
+	INIT_CRC32C(crc);
+	ADD(view);
+	ADD(generation);
+	ADD(answering);
+	ADD(position);
+	ADD(watermark);
+	ADD(closed_before);
+	ADD(allowed_lateness);
+	ADD(checkpoint_seq);
+	ADD(events_in);
+	ADD(late);
+	ADD(late_partial);
+	ADD(final_rows);
+	ADD(built);
+	ADD(failed_resumes);
+	ADD(format);
+	ADD(server_major);
+	ADD(checkpoint_at);
+	ADD(checkpoint_us);
+	ADD(checkpoint_bytes);
+	for (int i = 0; i < lengthof(texts); i++)
+		if (texts[i] != NULL)
+			COMP_CRC32C(crc, texts[i], strlen(texts[i]) + 1);
+		else
+			COMP_CRC32C(crc, "\377", 1); /* in no text */
+	FIN_CRC32C(crc);
+#undef ADD
+	return (int32) crc;
 }
 
+/* False: what should be its length leads out of the tuple. */
+static bool
+get_text(char **result, Datum value, bool isnull, HeapTuple tuple)
+{
+	const char *p = DatumGetPointer(value);
+
+	*result = NULL;
+	if (isnull)
+		return true;
+	if (!VARATT_IS_EXTERNAL(p) &&
+		(Size) VARSIZE_ANY(p) >
+			(Size) ((const char *) tuple->t_data + tuple->t_len - p))
+		return false;
+	*result = TextDatumGetCString(value);
+	return true;
+}
+
+/*
+ * Columns of fixed length come first in the row, so that a damaged length
+ * spoils none of them.
+ */
 static void
 position_from_tuple(WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 {
 	Datum v[Natts_position];
 	bool n[Natts_position];
+	bool ok;
 
 	heap_deform_tuple(tuple, desc, v, n);
 	row->view = DatumGetObjectId(v[Anum_position_view - 1]);
@@ -1164,19 +1223,37 @@ position_from_tuple(WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 	row->final_rows = DatumGetInt64(v[Anum_position_final_rows - 1]);
 	row->built = DatumGetBool(v[Anum_position_built - 1]);
 	row->failed_resumes = DatumGetInt64(v[Anum_position_failed_resumes - 1]);
-	row->sqlstate = text_or_null(v[Anum_position_sqlstate - 1],
-								 n[Anum_position_sqlstate - 1]);
-	row->error =
-		text_or_null(v[Anum_position_error - 1], n[Anum_position_error - 1]);
 	row->format = DatumGetInt32(v[Anum_position_format - 1]);
 	row->server_major = DatumGetInt32(v[Anum_position_server_major - 1]);
-	row->layout =
-		text_or_null(v[Anum_position_layout - 1], n[Anum_position_layout - 1]);
 	row->checkpoint_at =
 		DatumGetTimestampTz(v[Anum_position_checkpoint_at - 1]);
 	row->checkpoint_us = DatumGetInt64(v[Anum_position_checkpoint_us - 1]);
 	row->checkpoint_bytes =
 		DatumGetInt64(v[Anum_position_checkpoint_bytes - 1]);
+	row->sqlstate = row->error = row->layout = NULL;
+	ok = get_text(&row->sqlstate, v[Anum_position_sqlstate - 1],
+				  n[Anum_position_sqlstate - 1], tuple) &&
+		 get_text(&row->error, v[Anum_position_error - 1],
+				  n[Anum_position_error - 1], tuple) &&
+		 get_text(&row->layout, v[Anum_position_layout - 1],
+				  n[Anum_position_layout - 1], tuple);
+	if (ok &&
+		position_checksum(row) == DatumGetInt32(v[Anum_position_checksum - 1]))
+		return;
+
+	/* identity is for the caller, who knows it from the index */
+	row->position = WEIR_NO_NUMBER;
+	row->watermark = WEIR_NO_TIME;
+	row->closed_before = PG_INT64_MIN;
+	row->allowed_lateness = 0;
+	row->events_in = row->late = row->late_partial = row->final_rows = 0;
+	row->built = false;
+	row->failed_resumes = -1;
+	row->sqlstate = row->error = row->layout = NULL;
+	row->format = WEIR_FORMAT_DAMAGED;
+	row->server_major = 0;
+	row->checkpoint_at = WEIR_NO_TIME;
+	row->checkpoint_us = row->checkpoint_bytes = 0;
 }
 
 static void
@@ -1220,7 +1297,56 @@ position_to_tuple(const WeirPositionRow *row, TupleDesc desc)
 	v[Anum_position_checkpoint_us - 1] = Int64GetDatum(row->checkpoint_us);
 	v[Anum_position_checkpoint_bytes - 1] =
 		Int64GetDatum(row->checkpoint_bytes);
+	v[Anum_position_checksum - 1] = Int32GetDatum(position_checksum(row));
 	return heap_form_tuple(desc, v, n);
+}
+
+/* One row by the index, whose keys a damaged row is believed to have. */
+static bool
+position_get(Relation rel, Oid view, int64 generation, Snapshot snap,
+			 WeirPositionRow *row, ItemPointer tid)
+{
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	HeapTuple tuple;
+
+	key_oid(&keys[0], Anum_position_view, view);
+	key_int8(&keys[1], Anum_position_generation, generation);
+	scan = systable_beginscan(rel, weir_catalog_table("view_position_pkey"),
+							  true, snap, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+	{
+		position_from_tuple(row, tuple, RelationGetDescr(rel));
+		row->view = view;
+		row->generation = generation;
+		if (tid != NULL)
+			*tid = tuple->t_self;
+	}
+	systable_endscan(scan);
+	return HeapTupleIsValid(tuple);
+}
+
+/*
+ * The answering one is damaged: the oldest of the generations that the wish
+ * knows of, or may have left, and that are not there in good order.
+ */
+static bool
+damaged_position_get(Relation rel, Oid view, Snapshot snap,
+					 WeirPositionRow *row, ItemPointer tid)
+{
+	WeirWish wish;
+
+	if (!weir_catalog_wish_get(view, &wish))
+		return false;
+	for (int64 g = Max(wish.generation - 16, 0); g <= wish.generation; g++)
+		if (position_get(rel, view, g, snap, row, tid) &&
+			row->format == WEIR_FORMAT_DAMAGED)
+		{
+			row->answering = true;
+			return true;
+		}
+	return false;
 }
 
 bool
@@ -1229,27 +1355,53 @@ weir_catalog_position_get(Oid view, int64 generation, Snapshot snap,
 {
 	Relation rel;
 	SysScanDesc scan;
-	ScanKeyData keys[2];
-	int nkeys = 1;
+	ScanKeyData key;
 	HeapTuple tuple;
+	bool damaged = false;
 	bool found = false;
 
 	rel = table_open(weir_catalog_table("view_position"), AccessShareLock);
-	key_oid(&keys[0], Anum_position_view, view);
 	if (generation >= 0)
-		key_int8(&keys[nkeys++], Anum_position_generation, generation);
+	{
+		found = position_get(rel, view, generation, snap, row, tid);
+		table_close(rel, AccessShareLock);
+		return found;
+	}
+	key_oid(&key, Anum_position_view, view);
 	scan = systable_beginscan(rel, weir_catalog_table("view_position_pkey"),
-							  true, snap, nkeys, keys);
+							  true, snap, 1, &key);
 	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		position_from_tuple(row, tuple, RelationGetDescr(rel));
-		found = generation >= 0 || row->answering;
+		if (row->format == WEIR_FORMAT_DAMAGED)
+			damaged = true;
+		else
+			found = row->answering;
 		if (found && tid != NULL)
 			*tid = tuple->t_self;
 	}
 	systable_endscan(scan);
+	if (!found && damaged)
+		found = damaged_position_get(rel, view, snap, row, tid);
 	table_close(rel, AccessShareLock);
 	return found;
+}
+
+void
+weir_catalog_position_check(const WeirPositionRow *row)
+{
+	char *name;
+
+	if (row->format != WEIR_FORMAT_DAMAGED)
+		return;
+	name = get_rel_name(row->view);
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("checkpoint of continuous view \"%s\" is damaged",
+					name ? name : psprintf("%u", row->view)),
+			 errdetail("Its position has a wrong checksum."),
+			 errhint("Rebuild it from its stream with REFRESH MATERIALIZED "
+					 "VIEW.")));
 }
 
 /*

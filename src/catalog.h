@@ -186,12 +186,18 @@ typedef struct WeirPositionRow
 	int64 checkpoint_bytes;
 } WeirPositionRow;
 
+/* format of a row with a wrong checksum; all else in it says that nothing is
+ * consumed, so that the log is kept for the REFRESH that repairs the view */
+#define WEIR_FORMAT_DAMAGED (-1)
+
 /*
  * Snapshot NULL: latest committed.  generation -1: the answering one.  The
  * TID of the version read is kept by the caller for the write-back check.
  */
 extern bool weir_catalog_position_get(Oid view, int64 generation, Snapshot snap,
 									  WeirPositionRow *row, ItemPointer tid);
+/* Who goes by what is in the row calls this: it raises if the row is damaged. */
+extern void weir_catalog_position_check(const WeirPositionRow *row);
 /*
  * Insert (tid invalid) or update exactly the version at *tid; false if that
  * version is no longer the newest (another owner wrote: give up).  Sets *tid.

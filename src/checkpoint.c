@@ -33,7 +33,7 @@
  *	32	uint32	ngroups
  *	36	uint32	length of all
  *	40	uint32	zero
- *	44	uint32	CRC-32C of all other bytes
+ *	44	uint32	CRC-32C of all other bytes, then of max_pane
  *	48	the groups, each: int64 pane, uint32 keylen, uint32 statelen, key,
  *		state; key and state each padded with zeroes to 8 bytes
  *
@@ -121,16 +121,20 @@ enum
 };
 
 static uint32
-blob_crc(const char *blob, Size len)
+blob_crc(const char *blob, Size len, int64 max_pane)
 {
 	pg_crc32c crc;
 
 	INIT_CRC32C(crc);
 	COMP_CRC32C(crc, blob, offsetof(BlobHeader, crc));
 	COMP_CRC32C(crc, blob + sizeof(BlobHeader), len - sizeof(BlobHeader));
+	COMP_CRC32C(crc, &max_pane, sizeof(max_pane));
 	FIN_CRC32C(crc);
 	return crc;
 }
+
+static const char *checked_blob(const WeirPositionRow *row, HeapTuple tuple,
+								TupleDesc desc);
 
 static const char *
 view_name(Oid view)
@@ -192,7 +196,7 @@ write_blob(BlobWriter *w)
 	h->seq = w->seq;
 	h->ngroups = w->ngroups;
 	h->length = w->used;
-	h->crc = blob_crc(w->buf, w->used);
+	h->crc = blob_crc(w->buf, w->used, w->max_pane);
 
 	old = MemoryContextSwitchTo(w->row_cxt);
 	data = palloc(VARHDRSZ + w->used);
@@ -299,7 +303,7 @@ blob_size(HeapTuple tuple, TupleDesc desc)
  * Returns the bytes that remain.
  */
 static int64
-prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
+prune_blobs(Relation rel, const WeirPositionRow *row, int64 closed_before,
 			bool all_of_them)
 {
 	ScanKeyData keys[2];
@@ -307,7 +311,7 @@ prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
 	HeapTuple tuple;
 	int64 remain = 0;
 
-	blob_keys(keys, view, generation);
+	blob_keys(keys, row->view, row->generation);
 	scan = systable_beginscan(rel, weir_catalog_table("view_state_idx"), true,
 							  GetActiveSnapshot(), 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -318,9 +322,15 @@ prune_blobs(Relation rel, Oid view, int64 generation, int64 closed_before,
 		CHECK_FOR_INTERRUPTS();
 		max_pane = DatumGetInt64(heap_getattr(tuple, Anum_state_max_pane,
 											  RelationGetDescr(rel), &isnull));
-		if (all_of_them ||
-			(closed_before != PG_INT64_MIN && max_pane <= closed_before))
+		if (all_of_them)
 			CatalogTupleDelete(rel, &tuple->t_self);
+		else if (closed_before != PG_INT64_MIN && max_pane <= closed_before)
+		{
+			/* gone for good if max_pane is not what was written */
+			pfree(unconstify(char *,
+							 checked_blob(row, tuple, RelationGetDescr(rel))));
+			CatalogTupleDelete(rel, &tuple->t_self);
+		}
 		else
 			remain += blob_size(tuple, RelationGetDescr(rel));
 	}
@@ -415,22 +425,19 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	open_writer(&w, &row);
 
 	if (blob_bytes < 0)
-		blob_bytes = prune_blobs(w.rel, row.view, row.generation,
-								 row.closed_before, false);
+		blob_bytes = prune_blobs(w.rel, &row, row.closed_before, false);
 	if (!c->full && blob_bytes > SLACK_BYTES)
 	{
 		int64 enough =
 			SLACK_BYTES + 2 * (int64) pg_atomic_read_u64(&c->v->state_bytes);
 
 		if (blob_bytes > enough)
-			blob_bytes = prune_blobs(w.rel, row.view, row.generation,
-									 row.closed_before, false);
+			blob_bytes = prune_blobs(w.rel, &row, row.closed_before, false);
 		if (blob_bytes > enough)
 			c->full = true;
 	}
 	if (c->full)
-		blob_bytes = prune_blobs(w.rel, row.view, row.generation,
-								 row.closed_before, true);
+		blob_bytes = prune_blobs(w.rel, &row, row.closed_before, true);
 	weir_state_walk(c->state, PG_INT64_MAX, !c->full, write_group, &w);
 	write_blob(&w);
 	blob_bytes += w.bytes;
@@ -574,6 +581,7 @@ check_position_row(const WeirPositionRow *row, const char *layout)
 {
 	const char *found = NULL;
 
+	weir_catalog_position_check(row);
 	if (row->format != WEIR_BLOB_FORMAT)
 		found = psprintf("Format of its checkpoint is %d, this version of "
 						 "pg_weir reads %d.",
@@ -613,12 +621,15 @@ checked_blob(const WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 {
 	bool isnull;
 	int64 seq;
+	int64 max_pane;
 	struct varlena *data;
 	Size len;
 	char *blob;
 	BlobHeader *h;
 
 	seq = DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
+	max_pane =
+		DatumGetInt64(heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
 	data = PG_DETOAST_DATUM_PACKED(
 		heap_getattr(tuple, Anum_state_data, desc, &isnull));
 	len = VARSIZE_ANY_EXHDR(data);
@@ -633,7 +644,7 @@ checked_blob(const WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 		blob_is_damaged(row, seq, "version");
 	if (h->length != len)
 		blob_is_damaged(row, seq, "length");
-	if (h->crc != blob_crc(blob, len))
+	if (h->crc != blob_crc(blob, len, max_pane))
 		blob_is_damaged(row, seq, "checksum");
 	if (h->server_major != row->server_major)
 		blob_is_damaged(row, seq, "server version");

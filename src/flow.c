@@ -619,6 +619,7 @@ open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
 		row->checkpoint_at = WEIR_NO_TIME;
 		ItemPointerSetInvalid(&p->checkpoint.tid);
 	}
+	weir_catalog_position_check(row);
 	flow->closed_before = row->closed_before;
 	flow->lateness = row->allowed_lateness;
 	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);

@@ -571,6 +571,8 @@ make_state(PortalScan *s, const WeirWish *wish, Relation stream)
 		h->row.watermark = WEIR_NO_TIME;
 		h->row.failed_resumes = -1;
 	}
+	else
+		weir_catalog_position_check(&h->row);
 	if (h->row.failed_resumes == WEIR_LOST)
 	{
 		/* a restored one: folding would pass over what it has not counted */

@@ -1888,6 +1888,7 @@ fill_final_cache(FinalCache *cache, Oid view, Snapshot snapshot)
 	cache->stored_watermark = WEIR_NO_TIME;
 	if (weir_catalog_position_get(view, -1, snapshot, &row, &tid))
 	{
+		weir_catalog_position_check(&row);
 		cache->lateness = row.allowed_lateness;
 		cache->closed_before = row.closed_before;
 		cache->stored_watermark = row.watermark;

@@ -1,0 +1,248 @@
+# One byte that has changed on disk, in the log of a stream or in a view's
+# checkpoint: whoever reads it says so and names the relation, or the byte was of
+# no account and the answer is exact; never is it another answer.  REFRESH repairs
+# a view as long as the log is whole.  (Headers of pages and tuples are for
+# PostgreSQL's data checksums.)  WEIR_SPOTS: how many (60); WEIR_SEED replays.
+use strict;
+use warnings;
+
+use lib 'test/tap';
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use WeirTest;
+
+use constant STREAMS => 20;
+
+my $spots = $ENV{WEIR_SPOTS} // 60;
+my $seed  = $ENV{WEIR_SEED} // int(rand(1_000_000_000));
+diag("damage: WEIR_SEED=$seed");
+srand($seed);
+my $node = weir_node('damage', conf => "weir.checkpoint_interval = '1h'\nautovacuum = off\n");
+
+sub sql { return $node->safe_psql('postgres', $_[0]) }
+
+my %query = (
+	grouped => 'SELECT k, count(*) AS n, sum(v) AS s, max(note) AS m FROM %s GROUP BY k',
+	windows => "SELECT window_start, k, count(*) AS n, sum(v) AS s FROM %s, tumble(ts, '2 minutes') GROUP BY window_start, k",
+	sessions => "SELECT window_start, window_end, k, count(*) AS n FROM %s, session(ts, '5 s') GROUP BY window_start, window_end, k",
+	lists => 'SELECT k, array_agg(v ORDER BY v) AS vs, stddev(v) AS d FROM %s GROUP BY k');
+my @kinds = sort keys %query;
+
+# A stream with two views behind checkpoints, and events that only the log has;
+# one is larger than a page.
+sub set_up
+{
+	my ($i) = @_;
+	my $rows = sub {
+		my ($from, $to) = @_;
+		return "INSERT INTO s$i SELECT j % 7, j, repeat(md5(j::text), j % 4), '2026-01-01Z'::timestamptz"
+		  . " + j * interval '1 s' FROM generate_series($from, $to) j;\n";
+	};
+	my $make = sub {
+		my ($name, $kind) = @_;
+		return "CREATE MATERIALIZED VIEW $name$i USING continuous AS " . sprintf($query{ $kinds[ $kind % 4 ] }, "s$i") . ";\n";
+	};
+
+	return
+	    "SET weir.compression = " . ($i % 2 ? 'lz4' : 'off') . ";\n"
+	  . "CREATE TABLE s$i (k int, v int, note text, ts timestamptz NOT NULL) USING stream"
+	  . " WITH (event_time = ts, watermark_delay = '10 s');\n"
+	  . $make->('a', $i)
+	  . $make->('b', $i + 1)
+	  . $rows->(1, 300)
+	  . "INSERT INTO s$i SELECT 1, 301, string_agg(md5(j::text), ''), '2026-01-01 00:05:01Z' FROM generate_series(1, 900) j;\n"
+	  . "SELECT weir.wait_for('a$i'), weir.wait_for('b$i');\n"
+	  . ($i == STREAMS ? "SELECT weir.checkpoint();\n" : '');
+}
+
+sub more
+{
+	my ($i) = @_;
+
+	return join('', map { "INSERT INTO s$i SELECT j % 7, j, md5(j::text), '2026-01-01Z'::timestamptz"
+			  . " + j * interval '1 s' FROM generate_series($_ * 20 + 302, $_ * 20 + 321) j;\n" } 0 .. 4)
+	  . "CREATE TABLE t$i AS SELECT * FROM s$i;\n";
+}
+
+sql(join '', map { set_up($_) } 1 .. STREAMS);
+sql(join '', map { more($_) } 1 .. STREAMS);
+weir_wait($node);
+
+# Where the bytes of rows are: [[offset, length], ...].
+sub places
+{
+	my ($relation) = @_;
+	my @rows = split /\n/, sql(qq{
+		SELECT b * 8192 + lp_off + t_hoff, lp_len - t_hoff
+		FROM generate_series(0, pg_relation_size('$relation') / 8192 - 1) b,
+		     LATERAL heap_page_items(get_raw_page('$relation', b::int))
+		WHERE lp_flags = 1 AND lp_len > t_hoff AND t_xmax = 0});
+
+	return [ map { [ split /\|/ ] } @rows ];
+}
+sql('CREATE EXTENSION pageinspect');
+
+my $round = 0;
+my $base  = $node->data_dir;
+
+# A view that cannot go on shows what it had counted until then, and says why.
+sub failed
+{
+	return sql("SELECT count(*) FROM weir.views WHERE view = to_regclass('$_[0]') AND error IS NOT NULL");
+}
+
+# What a query says: its rows, or an error that must be one of ours and name it.
+sub differs
+{
+	my ($view, $i, $kind) = @_;
+	my $query = $kind < 0 ? "TABLE t$i" : sprintf($query{ $kinds[ $kind % 4 ] }, "t$i");
+	my ($rc, $out, $err) = $node->psql('postgres',
+		"\\set VERBOSITY verbose\nSELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL ($query)) x)"
+		  . " + (SELECT count(*) FROM (($query) EXCEPT ALL TABLE $view) y)");
+
+	return $out eq '0' || failed($view) ? '' : "$out rows of $view differ: "
+	  . sql("SELECT state, lag_events, error FROM weir.views WHERE view = to_regclass('$view')") if $rc == 0;
+	return "$view: $err" unless $err =~ /ERROR:  XX001: .*"$view"/;
+	return '';
+}
+
+# Change a byte in each file; the server is down.
+sub change
+{
+	my (@changes) = @_;
+	foreach my $c (@changes)
+	{
+		open(my $f, '+<:raw', "$base/$c->{file}") or die "$c->{file}: $!";
+		seek($f, $c->{offset}, 0);
+		read($f, my $byte, 1);
+		seek($f, $c->{offset}, 0);
+		print $f chr(ord($byte) ^ $c->{mask});
+		close($f);
+	}
+}
+
+sub pick
+{
+	my ($relation) = @_;
+	my $places = places($relation);
+	my $p      = $places->[ int(rand(@$places)) ];
+
+	return {
+		name   => $relation,
+		file   => sql("SELECT pg_relation_filepath('$relation')"),
+		offset => $p->[0] + int(rand($p->[1])),
+		mask   => 1 << int(rand(8))
+	};
+}
+
+# The state is read from the disk, and the log behind the checkpoints.
+sub crash_with
+{
+	my (@changes) = @_;
+
+	sql('CHECKPOINT');
+	$node->stop('immediate');
+	change(@changes);
+	$node->start;
+	weir_patiently($node, 'SELECT 1');
+}
+
+my $consumed = q{
+	SELECT bool_and(error IS NOT NULL OR state = 'running' AND coalesce(lag_events = 0, false)) FROM weir.views};
+my (@wrong, $errors, $done, $repaired);
+($errors, $done, $repaired) = (0, 0, 0);
+while ($done < $spots)
+{
+	# the log of each stream, one byte; then the views' own tables
+	my @changes;
+	my $of_log = $round++ % 2 == 0;
+
+	if ($of_log) { @changes = map { pick("s$_") } 1 .. STREAMS }
+	else
+	{
+		my %at;
+		for my $relation ('weir.view_position', ('weir.view_state') x 2, 'weir.view_position')
+		{
+			my $c = pick($relation);
+			push @changes, $c unless $at{"$c->{file} $c->{offset}"}++;
+		}
+	}
+	$done += @changes;
+	my $what = join ', ', map { "$_->{name} at $_->{offset} ^ $_->{mask}" } @changes;
+	crash_with(@changes);
+	if (!$node->poll_query_until('postgres', $consumed))
+	{
+		push @wrong, "hangs: $what: " . sql('SELECT view, state, error FROM weir.views');
+	}
+
+	for my $i (1 .. STREAMS)
+	{
+		push @wrong, grep { $_ ne '' } differs("s$i", $i, -1), differs("a$i", $i, $i), differs("b$i", $i, $i + 1);
+	}
+	my $failed = sql("SELECT string_agg(view::text, ' ') FROM weir.views WHERE error IS NOT NULL");
+	for my $view (split / /, $failed)
+	{
+		$errors++;
+		my $error = sql("SELECT error FROM weir.views WHERE view = '$view'::regclass");
+		my $i = substr($view, 1);
+		push @wrong, "$view: $error ($what)" unless $error =~ /"[abs]$i"/;
+	}
+	if ($of_log)
+	{
+		# back again: then everything is as it was
+		$node->stop('immediate');
+		change(@changes);
+		$node->start;
+		weir_patiently($node, 'SELECT 1');
+		sql("SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
+	}
+	else
+	{
+		sql("REFRESH MATERIALIZED VIEW $_"), $repaired++ for split / /, $failed;
+	}
+	weir_wait($node, "round $round: repaired " . ($of_log ? 'log' : "views $failed"));
+	for my $i (1 .. STREAMS)
+	{
+		push @wrong, grep { $_ ne '' } differs("a$i", $i, $i), differs("b$i", $i, $i + 1);
+	}
+	sql('SELECT weir.checkpoint()') if !$of_log;
+	push(@wrong, $what), last if @wrong;
+}
+is(join("\n", @wrong), "", "$done spots, $errors views stopped by them, $repaired rebuilt: none is wrong silently");
+cmp_ok($errors, '>', 0, 'some were met');
+
+# What a view has of its own position is under a checksum as well.
+my %field = (
+	a1 => 'position = position - 8',
+	b2 => 'closed_before = closed_before - 60000000',
+	a3 => "watermark = watermark + interval '1 minute'",
+	b4 => 'events_in = events_in + 1',
+	a5 => 'layout = NULL');
+sql("UPDATE weir.view_position SET $field{$_} WHERE view = '$_'::regclass") foreach sort keys %field;
+crash_with();
+ok($node->poll_query_until('postgres', $consumed), 'positions are damaged: nobody hangs');
+is( sql(q{SELECT string_agg(view || ': ' || error, E'\n' ORDER BY view::text) FROM weir.views WHERE error IS NOT NULL}),
+	join("\n", map { qq{$_: checkpoint of continuous view "$_" is damaged} } sort keys %field),
+	'each is noticed');
+sql("REFRESH MATERIALIZED VIEW $_") foreach sort keys %field;
+weir_wait($node, 'rebuilt');
+@wrong = map { grep { $_ ne '' } differs("a$_", $_, $_), differs("b$_", $_, $_ + 1) } 1 .. STREAMS;
+is(join("\n", @wrong), '', 'and exact');
+
+# A log that has lost its end, in the midst of an event or between two: what has
+# been counted stays.
+sql('SELECT weir.checkpoint(); CHECKPOINT');
+my @files = map { sql("SELECT pg_relation_filepath('s$_')") } 1 .. STREAMS;
+$node->stop;
+truncate("$base/$_", int((-s "$base/$_") / 8192 * rand()) * 8192) or die "$_: $!"
+  foreach @files;
+$node->start;
+weir_patiently($node, 'SELECT 1');
+ok($node->poll_query_until('postgres', $consumed), 'the log is cut off: nobody hangs');
+@wrong = map { grep { $_ ne '' } differs("a$_", $_, $_), differs("b$_", $_, $_ + 1) } 1 .. STREAMS;
+is(join("\n", @wrong), "", 'views keep what they have counted');
+weir_log_is_clean($node);
+$node->stop;
+done_testing();
