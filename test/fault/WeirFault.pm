@@ -238,6 +238,42 @@ BEGIN
   RETURN found;
 END \$\$;
 
+-- One after the other; how many there were.
+CREATE FUNCTION signal_clients(how text, n int) RETURNS int LANGUAGE plpgsql AS \$\$
+DECLARE
+  found boolean;
+  done int := 0;
+BEGIN
+  FOR i IN 1 .. n LOOP
+    PERFORM pg_stat_clear_snapshot();
+    EXECUTE format('SELECT %I(pid) FROM pg_stat_activity'
+      ' WHERE backend_type = ''client backend'' AND pid <> pg_backend_pid()'
+      ' ORDER BY random() LIMIT 1', how) INTO found;
+    done := done + coalesce(found, false)::int;
+    PERFORM pg_sleep(0.03 * random());
+  END LOOP;
+  RETURN done;
+END \$\$;
+
+-- All that there is room for, for so many seconds; some hundred at a time, as
+-- what a block has taken goes when it fails.
+CREATE FUNCTION hold_locks(seconds float8) RETURNS boolean LANGUAGE plpgsql AS \$\$
+DECLARE
+  step int := 500;
+  taken int := 0;
+BEGIN
+  WHILE step > 0 AND taken < 1000000 LOOP
+    BEGIN
+      PERFORM pg_advisory_xact_lock(taken + j) FROM generate_series(1, step) j;
+      taken := taken + step;
+    EXCEPTION WHEN out_of_memory THEN
+      step := step / 4;
+    END;
+  END LOOP;
+  PERFORM pg_sleep(seconds);
+  RETURN step = 0;
+END \$\$;
+
 -- Blocks with exceptions are subtransactions that nobody named.
 CREATE FUNCTION put_caught(tx bigint, first int, t timestamptz, seed int)
   RETURNS void LANGUAGE plpgsql AS \$\$

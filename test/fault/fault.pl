@@ -1,13 +1,17 @@
 # Random load under random faults: writers whose transactions commit, roll back,
-# prepare, nest and vanish; readers that check what every read must show; and a
-# schedule of kills, stops, cancels, locks, pauses, rebuilds, a full disk and
-# exhausted worker slots.  Now and then, and at the end, everything must be
-# consumed soon, and all of WeirFault::fault_checks() must hold.
+# prepare, nest, linger and vanish; readers that check what every read must show;
+# and a schedule of kills, stops, cancels, locks, pauses, rebuilds, cancelled DDL,
+# full disks of data and of WAL, and want of memory, locks, connections and
+# worker slots.  Now and then, and at the end, everything must be consumed soon,
+# and all of WeirFault::fault_checks() must hold.
 #
 # The seed is printed; WEIR_SEED replays the load and the schedule (not the
 # interleaving).  WEIR_FAULTS (default 220, of which some 105 are kills) says how
-# many faults; with WEIR_MIN_KILLS there are more until so many have died.  When
-# WEIR_FAULT_RESULT names a file, a line of figures is added to it.
+# many faults, WEIR_KINDS (a pattern) of which kinds; with WEIR_MIN_KILLS there
+# are more until so many have died.  WEIR_WRITERS (4) write.  WEIR_FSYNC=on: as
+# if the kernel could die too.  WEIR_FAULT_SPACE and WEIR_FAULT_WAL are small
+# disks that may be filled.  When WEIR_FAULT_RESULT names a file, a line of
+# figures is added to it.
 use strict;
 use warnings;
 
@@ -24,10 +28,11 @@ use Time::HiRes qw(usleep time);
 use WeirFault;
 use WeirTest;
 
-use constant WRITERS => 4;
+use constant WRITERS => $ENV{WEIR_WRITERS} || 4;
 use constant READERS => 2;
 use constant CHECK_EVERY => 60;    # faults
 use constant DRAIN       => 10;    # seconds to consume what is left
+use constant CONNECTIONS => 40;
 
 my $seed = $ENV{WEIR_SEED} // int(rand(1_000_000_000));
 my $faults = $ENV{WEIR_FAULTS} // 220;
@@ -55,8 +60,13 @@ my %weight = (
 	refresh          => 4,
 	lock             => 4,
 	no_slots         => 2,
+	no_connections   => 2,
+	no_locks         => 2,
+	memory_limit     => 2,
 	full_disk        => 2,
+	full_wal         => 2,
 	file_limit       => 2,
+	ddl_cancel       => 4,
 	create           => 4,
 	point_cancel     => 8,
 	point_error      => 6,
@@ -66,6 +76,8 @@ my %weight = (
 my @deaths = qw(worker_kill postmaster_kill commit_kill backend_kill server_kill
   immediate_stop point_kill);
 
+my $kinds = $ENV{WEIR_KINDS} // '.';
+my @kinds = grep { /$kinds/ } sort keys %weight;
 srand($seed);
 my @schedule;
 while (@schedule < $faults)
@@ -77,7 +89,7 @@ while (@schedule < $faults)
 			pick => rand(),
 			long => 0.2 + rand(0.8)
 		}
-	} shuffle(map { ($_) x $weight{$_} } sort keys %weight);
+	} shuffle(map { ($_) x $weight{$_} } @kinds);
 }
 $#schedule = $faults - 1;
 
@@ -96,7 +108,9 @@ note("checkpoints every $interval, $workers workers");
 
 my $dir  = tempdir(CLEANUP => 1);
 my $node = PostgreSQL::Test::Cluster->new('fault');
-$node->init(extra => [ '--no-locale', '--encoding=UTF8', '--wal-segsize=1' ]);
+my $wal = $ENV{WEIR_FAULT_WAL};
+$node->init(extra => [ '--no-locale', '--encoding=UTF8', '--wal-segsize=1',
+	$wal ? "--waldir=$wal/pg_wal" : () ]);
 $node->append_conf('postgresql.conf', slurp_file('test/pg_weir.conf'));
 $node->append_conf('postgresql.conf', <<"CONF");
 restart_after_crash = on
@@ -111,7 +125,9 @@ log_min_error_statement = panic
 max_worker_processes = 6
 deadlock_timeout = '200ms'
 max_parallel_workers = 6
+max_connections = ${\ CONNECTIONS }
 CONF
+$node->append_conf('postgresql.conf', 'fsync = ' . ($ENV{WEIR_FSYNC} // 'off'));
 $node->start;
 
 # A database on a small disk of its own, if there is one.
@@ -335,7 +351,7 @@ sub transaction
 	# slow ones hold back the horizon of those that come after them
 	if (rand() < 0.03)
 	{
-		$sql .= sprintf("SELECT pg_sleep(%.2f);\n", rand(2))
+		$sql .= sprintf("SELECT pg_sleep(%.2f);\n", rand(rand() < 0.1 ? 8 : 2))
 		  . statements($tx, \$next, 0);
 	}
 	$sql .= "INSERT INTO done VALUES ($tx);\n";
@@ -361,7 +377,7 @@ sub transaction
 	{
 		# the client dies in the middle of a COPY
 		put_file("vanish$tx.csv", "1,$tx,1,1,x,2026-01-01 00:00Z\n" x 500);
-		$sql .= "\\copy ev FROM PROGRAM 'cat $dir/vanish$tx.csv; kill -9 \$PPID' (FORMAT csv)\n";
+		$sql .= "\\copy ev FROM PROGRAM 'cat $dir/vanish$tx.csv; echo >> $dir/vanished; kill -9 \$PPID' (FORMAT csv)\n";
 	}
 	elsif ($r < 0.37) { $sql .= "\\! kill -9 \$PPID\n" }
 	else              { $sql .= "COMMIT;\n\\echo ack $tx\n" }
@@ -378,6 +394,13 @@ sub commit_fault
 	unlink("$name.$$");
 	put_file('commit_fault_taken', '');
 	return "SET weir.debug_points = '$point=kill';\n";
+}
+
+# Whose connection fails tries again, but a postmaster of 15 that stops waits
+# until there is a moment without a client who knocks.
+sub breathe
+{
+	usleep(50_000 + rand(100_000));
 }
 
 sub writer
@@ -410,7 +433,8 @@ sub writer
 		}
 		$sql =~ s/^\\echo ack/\\echo soft/mg if $soft;
 		run_script("writer$w", $sql,
-			sub { put_file('answers', "$_[0]\n", '>>') if $_[0] =~ /^\w+ \d/ });
+			sub { put_file('answers', "$_[0]\n", '>>') if $_[0] =~ /^\w+ \d/ })
+		  or breathe();
 
 		# somebody must end what was left prepared
 		if (rand() < 0.2)
@@ -515,7 +539,7 @@ sub reader
 				}
 				elsif (defined $x && $x ne '0') { $wrong = "$x" }
 				put_file('wrong', "reader $r: $what: $wrong\n", '>>') if $wrong;
-			});
+			}) or breathe();
 	}
 }
 
@@ -588,13 +612,46 @@ sub worker_point
 # One more view, made and dropped under load: which of the views it is like.
 my $extra = '';
 
+# So many of them, at whatever they are doing.
 sub client_signal
 {
 	my ($function) = @_;
 
-	return (query("SELECT $function(pid) FROM pg_stat_activity WHERE"
-			  . " backend_type = 'client backend' AND pid <> pg_backend_pid()"
-			  . ' ORDER BY random() LIMIT 1') // '') eq 't';
+	return query("SELECT signal_clients('$function', 20)") || 0;
+}
+
+# Statements on one more view, each cancelled or ended on its way.
+my $churn = 'per_window';
+
+sub cancel_ddl
+{
+	my ($f) = @_;
+	my $n = 0;
+	my @statements = (
+		"CREATE MATERIALIZED VIEW IF NOT EXISTS churn USING continuous AS $views->{$churn}{query}",
+		'REFRESH MATERIALIZED VIEW churn',
+		"ALTER MATERIALIZED VIEW churn SET (retention = '1000 days')",
+		'CREATE INDEX ON churn (k)',
+		'ALTER MATERIALIZED VIEW churn RENAME TO churned;'
+		  . ' ALTER MATERIALIZED VIEW churned RENAME TO churn',
+		"SELECT weir.pause('churn'), weir.resume('churn')",
+		'TRUNCATE brief',
+		'DROP MATERIALIZED VIEW IF EXISTS churn');
+
+	foreach my $sql (@statements)
+	{
+		my $child = child(
+			sub {
+				run_script('ddl',
+					"SET application_name = 'ddl'; SET lock_timeout = '5s';\nBEGIN; $sql; COMMIT;\n");
+			});
+
+		usleep(10_000 + 80_000 * (($f->{pick} * 7919 * ++$n) % 1000) / 1000);
+		my $function = ($f->{long} * 1000 + $n) % 2 ? 'pg_cancel_backend' : 'pg_terminate_backend';
+		query("SELECT $function(pid) FROM pg_stat_activity WHERE application_name = 'ddl'");
+		waitpid($child, 0);
+	}
+	return $n;
 }
 
 my %fault = (
@@ -708,6 +765,76 @@ my %fault = (
 		}
 		waitpid($_, 0) foreach @hogs;
 		1;
+	},
+	# everybody is there already
+	no_connections => sub {
+		my ($f) = @_;
+		my @crowd = map {
+			my $c = $_;
+
+			child(sub { run_script("crowd$c", "SELECT pg_sleep(3);\n") })
+		} 1 .. CONNECTIONS;
+		my $full = 0;
+
+		for (1 .. 20)
+		{
+			my $n = query('SELECT count(*) FROM pg_stat_activity'
+				  . " WHERE backend_type = 'client backend'");
+			$full = 1 if !defined $n;
+			last if $full;
+			query('SELECT pg_terminate_backend(pid) FROM weir.workers');
+		}
+		waitpid($_, 0) foreach @crowd;
+		return $full;
+	},
+	# somebody holds all locks that shared memory has room for
+	no_locks => sub {
+		my ($f) = @_;
+
+		return (query('SELECT hold_locks(' . $f->{long} . ')') // '') eq 't';
+	},
+	# no process may have much more memory than it has
+	memory_limit => sub {
+		my ($f) = @_;
+		my %size =
+		  map { /^\s*(\d+)\s+(\d+)/ ? ($1 => $2) : () }
+		  `ps -o pid=,vsz= --ppid $node->{_pid}`;
+		my $more = 512 + int($f->{pick} * 8192);
+
+		system('prlimit', '--pid', $_, '--as=' . 1024 * ($size{$_} + $more) . ':')
+		  foreach keys %size;
+		usleep($f->{long} * 2e6);
+		system("for p in @{[ children() ]}; do prlimit --pid \$p --as=unlimited:; done"
+			  . ' >/dev/null 2>&1');
+		1;
+	},
+	ddl_cancel => sub { cancel_ddl($_[0]) },
+	# no WAL can be written: PostgreSQL's answer is a panic
+	full_wal => sub {
+		my ($f) = @_;
+		my $from = -s $node->logfile;
+		my $panic = 0;
+
+		return 0 unless $wal;
+		system("dd if=/dev/zero of=$wal/balloon bs=64k >/dev/null 2>&1");
+		for (1 .. 200)
+		{
+			$panic = slurp_file($node->logfile, $from) =~ /PANIC:.*No space left/;
+			last if $panic;
+			usleep(20_000);
+		}
+		usleep($f->{long} * 1e6);
+		unlink("$wal/balloon") or die "balloon: $!";
+
+		# when recovery met the full disk too, nobody tries once more
+		for (1 .. 100)
+		{
+			return $panic if defined query('SELECT 1');
+			last if !kill(0, $node->{_pid});
+			usleep(100_000);
+		}
+		start_node() if !kill(0, $node->{_pid});
+		return $panic;
 	},
 	# the small disk is full for a while
 	full_disk => sub {
@@ -871,6 +998,13 @@ sub check_all
 		  [ "a late view like $extra, rows doubled or false",
 			"SELECT count(*) FROM (($shown) EXCEPT ALL ($views->{$extra}{model})) x" ];
 	}
+	if (query_patiently("SELECT to_regclass('churn')") ne '')
+	{
+		push @checks, [ 'a view of cancelled statements, rows lost or false',
+			"SELECT count(*) FROM (($views->{$churn}{model}) EXCEPT ALL TABLE churn) x" ],
+		  [ 'a view of cancelled statements, rows doubled or false',
+			"SELECT count(*) FROM (TABLE churn EXCEPT ALL ($views->{$churn}{model})) x" ];
+	}
 	push @checks, fault_amchecks() if $last_time;
 	# the small disk is not for what the checks need
 	my $sql = "SET statement_timeout = '300s';\n"
@@ -950,7 +1084,7 @@ for (my $i = 0; $i < @schedule; $i++)
 
 	usleep($f->{wait} * 1e6);
 	note(sprintf('%.1f s: %d %s', time - $started, $i + 1, $f->{kind}));
-	$injected{ $f->{kind} }++ if $fault{ $f->{kind} }->($f);
+	$injected{ $f->{kind} } += $fault{ $f->{kind} }->($f) || 0;
 	if (($i + 1) % CHECK_EVERY == 0 && $i < $#schedule)
 	{
 		last unless $went_well = check_all('after ' . ($i + 1) . ' faults');
@@ -974,6 +1108,7 @@ cmp_ok($kills, '>=', $min_kills, 'enough have died') if $went_well;
 my $cancels = $injected{worker_cancel} + $injected{worker_terminate}
   + $injected{client_cancel} + $injected{client_terminate}
   + $injected{launcher_terminate} + $injected{point_cancel}
+  + $injected{ddl_cancel}
   + $injected{point_fatal};
 my $reads = 0;
 for my $r (1 .. READERS)
@@ -996,7 +1131,7 @@ if ($went_well)
 
 # What clients met: broken connections, cancels, locks, the full disk.
 my %odd;
-for my $file (glob("$dir/{writer,reader}*.err"))
+for my $file (glob("$dir/{writer,reader,ddl}*.err"))
 {
 	for my $l (split /\n/, slurp_file($file))
 	{
@@ -1004,9 +1139,11 @@ for my $file (glob("$dir/{writer,reader}*.err"))
 		my ($state, $text) = ($1, $2);
 
 		next
-		  if $state =~ /^(57P0[1-5]|57014|08...|55P03|40P01|53100|53300|42704)$/
+		  if $state =~ /^(57P0[1-5]|57014|08...|55P03|40P01|53100|53200|53300|42704)$/
 		  || $text =~ /^prepared transaction .* is busy/;
 		next if $text =~ /File too large|No space left|could not (extend|write)/;
+		next if $file =~ /ddl/ && $state =~ /^(42P01|42P07|55006)$/;
+		next if $text =~ /failed to map segment|annot allocate memory/;
 		$odd{"$state $text"}++;
 	}
 }
@@ -1016,11 +1153,13 @@ my @failures =
   sort keys %failed_views;
 is_deeply(\@failures, [], 'no view failed but for a full disk');
 
-# signals 9 and 3 are ours; a startup process killed leaves a hint about backups
+# signals 9 and 3 are ours, 6 follows a panic or a failed assertion, which say so;
+# a startup process killed leaves a hint about backups
 my $log = slurp_file($node->logfile);
 my @bad = grep {
-	/TRAP:|PANIC:|terminated by signal (?!9\b|3\b)|not closed|leak|corrupt|checksum/
+	/TRAP:|PANIC:|terminated by signal (?!9\b|3\b|6\b)|not closed|leak|corrupt|checksum/
 	  && !/some data is corrupted and you will have to use the last backup/
+	  && !/PANIC:.*No space left on device/
 	  # how recovery after a crash finds the end of WAL
 	  && !/ startup +LOG:  incorrect resource manager data checksum in record/
 } split /\n/, $log;
@@ -1032,6 +1171,8 @@ my $figures = "seed=$seed faults=$faults kills=$kills cancels=$cancels "
   . "torn=" . (-e "$dir/wrong" ? scalar(() = slurp_file("$dir/wrong") =~ /\n/g) : 0)
   . " transactions=" . ($sum{transactions} // 0)
   . " prepared=" . ($sum{prepared} // 0)
+  . " vanished=" . (-e "$dir/vanished" ? -s "$dir/vanished" : 0)
+  . " disk=" . (($ENV{WEIR_FSYNC} // '') eq 'on' ? $kills : 0)
   . " events=" . ($sum{events} // 0) . " late=" . ($sum{late} // 0)
   . sprintf(' drain=%.1f seconds=%.0f', $sum{slowest}, time - $started)
   . join('', map { " fault:$_=$injected{$_}" } sort keys %injected);
