@@ -596,7 +596,8 @@ drop_member(Batch *b, WeirBatchMember *m, Step step, ErrorData *e)
 	{
 		/* half of the memory at a kilobyte a row: seldom too much */
 		m->part_rows =
-			Max(Min(weir_state_memory / 2, BATCH_ROWS), LEAST_PART_ROWS);
+			Max(Min(weir_state_memory_limit(flow->v) / 2, BATCH_ROWS),
+				LEAST_PART_ROWS);
 		m->verdict = WEIR_BATCH_IN_PARTS;
 	}
 	else if (event && m->careful == WEIR_NO_NUMBER)

@@ -39,16 +39,20 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/sequence.h"
 #include "common/int.h"
 #include "executor/tuptable.h"
+#include "miscadmin.h"
 #include "port/pg_crc32c.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -1135,6 +1139,76 @@ weir_catalog_unset_stream_end(Oid stream)
 	return true;
 }
 
+
+/* ---- limits ---- */
+
+/* name=value among the settings of a row of pg_db_role_setting? */
+static bool
+find_setting(ArrayType *settings, const char *name, int flags, int *value)
+{
+	Datum *elements;
+	int n;
+	bool found = false;
+
+	deconstruct_array(settings, TEXTOID, -1, false, TYPALIGN_INT, &elements,
+					  NULL, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char *setting = TextDatumGetCString(elements[i]);
+		char *equals = strchr(setting, '=');
+
+		if (equals == NULL)
+			continue;
+		*equals = '\0';
+		if (pg_strcasecmp(setting, name) == 0)
+			found = parse_int(equals + 1, value, flags, NULL);
+	}
+	return found;
+}
+
+int
+weir_catalog_role_limit(const char *name, int flags, int otherwise, Oid role)
+{
+	const Oid rows[][2] = {
+		{MyDatabaseId, role},
+		{InvalidOid, role},
+		{MyDatabaseId, InvalidOid},
+		{InvalidOid, InvalidOid},
+	};
+	Relation rel;
+	int value = otherwise;
+	bool found = false;
+
+	if (superuser_arg(role))
+		return -1;
+	rel = table_open(DbRoleSettingRelationId, AccessShareLock);
+	for (int i = 0; i < lengthof(rows) && !found; i++)
+	{
+		ScanKeyData keys[2];
+		SysScanDesc scan;
+		HeapTuple tuple;
+
+		key_oid(&keys[0], Anum_pg_db_role_setting_setdatabase, rows[i][0]);
+		key_oid(&keys[1], Anum_pg_db_role_setting_setrole, rows[i][1]);
+		scan = systable_beginscan(rel, DbRoleSettingDatidRolidIndexId, true,
+								  NULL, 2, keys);
+		tuple = systable_getnext(scan);
+		if (HeapTupleIsValid(tuple))
+		{
+			bool isnull;
+			Datum settings =
+				heap_getattr(tuple, Anum_pg_db_role_setting_setconfig,
+							 RelationGetDescr(rel), &isnull);
+
+			if (!isnull)
+				found = find_setting(DatumGetArrayTypeP(settings), name, flags,
+									 &value);
+		}
+		systable_endscan(scan);
+	}
+	table_close(rel, AccessShareLock);
+	return value;
+}
 
 /* ---- positions ---- */
 

@@ -95,6 +95,14 @@ extern int64 weir_catalog_parse_duration(const char *what, const char *text,
 extern bool weir_catalog_is_stream_option(const char *name);
 extern bool weir_catalog_is_view_option(const char *name);
 
+/*
+ * What a setting is for a role, as if it had a session in this database: by ALTER
+ * ROLE and ALTER DATABASE, else the value given.  -1 for superusers.  name: with
+ * "weir."; unit: as in guc.c.
+ */
+extern int weir_catalog_role_limit(const char *name, int flags, int otherwise,
+								   Oid role);
+
 /* ---- our relations ---- */
 
 extern Oid weir_catalog_schema(void); /* InvalidOid: extension is not here */

@@ -87,6 +87,7 @@
 #include "compat.h"
 #include "ddl.h"
 #include "debug.h"
+#include "guc.h"
 #include "late.h"
 #include "launcher.h"
 #include "log.h"
@@ -416,6 +417,40 @@ validate_stream(Oid relid)
 
 
 /* ---- plans of views ---- */
+
+/* May the role own one more view than so many others there are? */
+static void
+check_role_views(Oid role, Oid view)
+{
+	int limit = weir_catalog_role_limit("weir.max_role_views", 0,
+										weir_max_role_views, role);
+	int n = 0;
+	ListCell *lc;
+
+	if (limit < 0)
+		return;
+	foreach(lc, weir_catalog_wish_all())
+	{
+		const WeirWish *wish = lfirst(lc);
+		Form_pg_class form;
+		HeapTuple tuple;
+
+		if (wish->view == view)
+			continue;
+		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(wish->view));
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		form = (Form_pg_class) GETSTRUCT(tuple);
+		n += form->relowner == role;
+		ReleaseSysCache(tuple);
+	}
+	if (n >= limit)
+		ereport(ERROR, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+						errmsg("role \"%s\" has too many continuous views",
+							   GetUserNameFromId(role, false)),
+						errdetail("\"weir.max_role_views\" of the role is %d.",
+								  limit)));
+}
 
 /*
  * Analyse a view from its stored query, as this owner; with check, his rights
@@ -1090,6 +1125,7 @@ after_command(void)
 		 * A stopped view reads nothing: its owner's rights are checked when it
 		 * is started.  pg_dump's restore sets owners before it grants rights.
 		 */
+		check_role_views(owner_of(view), view);
 		reads =
 			weir_catalog_wish_get(view, &wish) && wish.wanted != WEIR_WANT_STOP;
 		if (reads)
@@ -1196,6 +1232,7 @@ view_created(Oid view, bool run, bool notice)
 	WeirViewPlan *plan;
 	WeirWish wish;
 
+	check_role_views(owner_of(view), view);
 	plan = plan_view(view, owner_of(view), notice, true);
 	validate_view(view, plan);
 	set_late_table(view, plan, find_option(get_options(view), "late_table"));

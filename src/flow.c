@@ -579,6 +579,18 @@ set_timer(const WeirGroup *g, void *arg)
 
 /* snapshot: of a copy; NULL: the flow is the view's. */
 static void
+note_owner(WeirFlow *flow)
+{
+	Oid owner = flow->plan->owner;
+	int limit = weir_catalog_role_limit("weir.max_role_memory", GUC_UNIT_KB,
+										weir_max_role_memory, owner);
+
+	pg_atomic_write_u32(&flow->v->owner, owner);
+	pg_atomic_write_u64(&flow->v->role_memory,
+						limit < 0 ? 0 : Max((uint64) limit * 1024, 1));
+}
+
+static void
 open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
 {
 	WeirFlowPrivate *p = flow->priv;
@@ -601,6 +613,7 @@ open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
 									  WEIR_MAX_VIEWS)));
 		claim(flow);
 	}
+	note_owner(flow);
 	dlist_push_tail(&open_flows, &p->node);
 
 	/* an own transaction may have written the row: take the latest */
@@ -1194,6 +1207,7 @@ weir_flow_replan(WeirFlow *flow)
 	PG_TRY();
 	{
 		make_plan(flow);
+		note_owner(flow);
 	}
 	PG_CATCH();
 	{

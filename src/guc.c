@@ -21,6 +21,8 @@ int weir_state_memory = 256 * 1024;
 int weir_checkpoint_interval = 60 * 1000;
 int weir_compression = WEIR_COMPRESSION_OFF;
 int weir_max_held_log = -1;
+int weir_max_role_memory = -1;
+int weir_max_role_views = -1;
 #ifdef WEIR_DEBUG
 char *weir_debug_points = NULL;
 #endif
@@ -66,6 +68,20 @@ weir_guc_define(void)
 							"-1 means no limit.", &weir_max_held_log, -1, -1,
 							MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL,
 							NULL);
+
+	DefineCustomIntVariable("weir.max_role_memory",
+							"State memory that the continuous views of one "
+							"role may take.",
+							"-1 means no limit. Superusers have none.",
+							&weir_max_role_memory, -1, -1, MAX_KILOBYTES,
+							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+
+	DefineCustomIntVariable("weir.max_role_views",
+							"Continuous views that one role may own in a "
+							"database.",
+							"-1 means no limit. Superusers have none.",
+							&weir_max_role_views, -1, -1, INT_MAX, PGC_SUSET, 0,
+							NULL, NULL, NULL);
 
 #ifdef WEIR_DEBUG
 	DefineCustomStringVariable("weir.debug_points",

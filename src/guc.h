@@ -21,6 +21,9 @@ extern PGDLLIMPORT int weir_state_memory;		 /* kB, shared by all views */
 extern PGDLLIMPORT int weir_checkpoint_interval; /* ms */
 extern PGDLLIMPORT int weir_compression;		 /* WeirCompression */
 extern PGDLLIMPORT int weir_max_held_log;		 /* MB, -1 = no limit */
+/* of this session; another role's: weir_catalog_role_limit */
+extern PGDLLIMPORT int weir_max_role_memory; /* kB, -1 = no limit */
+extern PGDLLIMPORT int weir_max_role_views;	 /* -1 = no limit */
 #ifdef WEIR_DEBUG
 extern PGDLLIMPORT char *weir_debug_points; /* see debug.h */
 #endif

@@ -318,6 +318,8 @@ reset_view(WeirViewShared *v)
 	pg_atomic_init_u32(&v->cuts, 0);
 	pg_atomic_init_u64(&v->groups, 0);
 	pg_atomic_init_u64(&v->state_bytes, 0);
+	pg_atomic_init_u32(&v->owner, InvalidOid);
+	pg_atomic_init_u64(&v->role_memory, 0);
 	pg_atomic_init_u64(&v->shown_groups, 0);
 	pg_atomic_init_u64(&v->events_in, 0);
 	pg_atomic_init_u64(&v->late, 0);

@@ -158,6 +158,9 @@ typedef struct WeirViewShared
 	pg_atomic_uint32 cuts; /* open cuts */
 	pg_atomic_uint64 groups;
 	pg_atomic_uint64 state_bytes;
+	pg_atomic_uint32 owner; /* the worker sets these two */
+	pg_atomic_uint64
+		role_memory; /* bytes for all of the owner's; 0: no limit */
 	pg_atomic_uint64 shown_groups; /* estimate for the planner */
 
 	/* what else the worker has of events up to position, and no checkpoint:

@@ -531,12 +531,46 @@ account(WeirState *s, int64 bytes)
 						pg_atomic_read_u64(&s->v->state_bytes) + bytes);
 }
 
-/* InvalidDsaPointer when the area is full. */
+/* Of all views that the view's owner has on this server. */
+static Size
+role_memory_used(const WeirViewShared *v)
+{
+	Oid owner = pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &v->owner));
+	Size used = 0;
+
+	for (int i = 0; i < WEIR_MAX_VIEWS; i++)
+	{
+		WeirViewShared *other = &weir_shared->views[i];
+
+		if (other->in_use && pg_atomic_read_u32(&other->owner) == owner)
+			used += pg_atomic_read_u64(&other->state_bytes);
+	}
+	return used;
+}
+
+static Size
+role_memory(const WeirViewShared *v)
+{
+	return pg_atomic_read_u64(unconstify(pg_atomic_uint64 *, &v->role_memory));
+}
+
+/* The last allocation failed by its owner's limit. */
+static bool role_is_full = false;
+
+/*
+ * InvalidDsaPointer when the area is full, or the owner has what he may take.
+ * Two workers may pass that by a block each.
+ */
 static dsa_pointer
 allocate(WeirState *s, Size size, int flags)
 {
+	Size limit = role_memory(s->v);
 	dsa_pointer p;
 
+	role_is_full = limit > 0 && private_area.place == NULL &&
+				   role_memory_used(s->v) + size > limit;
+	if (role_is_full)
+		return InvalidDsaPointer;
 	p = dsa_allocate_extended(s->area, size,
 							  flags | DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
 	if (DsaPointerIsValid(p))
@@ -556,6 +590,21 @@ weir_state_out_of_memory(WeirState *s)
 {
 	char *name = get_rel_name(s->v->view);
 
+	if (role_is_full)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OUT_OF_MEMORY),
+			 errmsg("state memory of continuous views of role \"%s\" is "
+					"exhausted",
+					GetUserNameFromId(pg_atomic_read_u32(&s->v->owner), true)),
+			 errdetail("View \"%s\" holds " UINT64_FORMAT
+					   " groups in " UINT64_FORMAT
+					   " kB, all views of the role %zu kB.",
+					   name ? name : "?", pg_atomic_read_u64(&s->v->groups),
+					   pg_atomic_read_u64(&s->v->state_bytes) / 1024,
+					   role_memory_used(s->v) / 1024),
+			 errhint("Increase \"weir.max_role_memory\" for the role, or "
+					 "let windows close earlier.")));
 	ereport(
 		ERROR,
 		(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -2980,4 +3029,23 @@ weir_state_memory_used(void)
 		if (weir_shared->views[i].in_use)
 			used += pg_atomic_read_u64(&weir_shared->views[i].state_bytes);
 	return used;
+}
+
+bool
+weir_state_memory_is_scarce(const WeirViewShared *v)
+{
+	Size limit = role_memory(v);
+
+	return weir_state_memory_used() >=
+			   (Size) weir_state_memory * 1024 / 10 * 6 ||
+		   (limit > 0 && role_memory_used(v) >= limit / 10 * 6);
+}
+
+int
+weir_state_memory_limit(const WeirViewShared *v)
+{
+	Size limit = role_memory(v);
+
+	return limit > 0 ? (int) Min((Size) weir_state_memory, limit / 1024)
+					 : weir_state_memory;
 }

@@ -197,6 +197,10 @@ extern bool weir_state_read(WeirViewShared *v, const char *layout,
 extern void weir_state_release_cuts(void);
 
 extern Size weir_state_memory_used(void); /* of the whole area */
+/* Is more than 60 % in use of the area, or of what the view's owner may take? */
+extern bool weir_state_memory_is_scarce(const WeirViewShared *v);
+/* kB: the area, or what the owner may take of it */
+extern int weir_state_memory_limit(const WeirViewShared *v);
 
 /*
  * Let this process's states lie in memory of its own, which takes of

@@ -1112,7 +1112,7 @@ must_close(const Run *run)
 	WeirFlow *flow = run->flow;
 
 	if (flow->options->emit == WEIR_EMIT_LIVE && !weir_flow_piles_up(flow) &&
-		weir_state_memory_used() < (Size) weir_state_memory * 1024 / 10 * 6)
+		!weir_state_memory_is_scarce(flow->v))
 		return false;
 	return weir_flow_next_end(flow) <= weir_flow_final_before(flow);
 }
