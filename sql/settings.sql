@@ -14,4 +14,6 @@ ALTER SYSTEM SET weir.checkpoint_interval = '1ms';
 -- the prefix is ours
 SET weir.max_lag = 0;
 SET weir.anything = 'x';
+-- 17 words it otherwise
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET weir.max_held_log = -2;
