@@ -171,6 +171,7 @@ SELECT id, ds_try('ds_w', change) FROM ds_change ORDER BY id;
 -- a state that only its aggregate's functions can read
 SELECT ds_try('ds_n', 'data');
 SELECT ds_try('ds_n', $$CASE part WHEN 'view' THEN data[:1] || '{14}' || data[3:] ELSE data END$$);
+SELECT ds_try('ds_n', $$CASE part WHEN 'view' THEN data[:1] || ARRAY['14', replace(data[3], 'serial', 'serial of PostgreSQL 14')] || data[4:] ELSE data END$$);
 SELECT ds_try('ds_n', $$CASE part WHEN 'group' THEN data[:3] || '{00}' ELSE data END$$);
 SELECT ds_try('ds_n', $$CASE part WHEN 'group' THEN data[:3] || '{0g}' ELSE data END$$);
 SET ROLE ds_owner;

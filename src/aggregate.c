@@ -36,6 +36,12 @@
  *				ROWS	uint64: bytes at the front known to hold no two equal
  *						rows (DISTINCT); then rows
  *
+ * None of it is of one major version of the server alone, so that checkpoints
+ * outlive pg_upgrade: VALUE and REF are as in its tables, INT128 is tried before
+ * it is used (int128_layout_holds), and what serialize functions write is only
+ * believed across major versions if it is known not to have changed
+ * (is_steady).  Otherwise the layout names the major version.
+ *
  * A row is uint32 length (MAXALIGNed, the whole row), a bitmap of not-null
  * columns, padding, then the columns as in a heap tuple, with nothing out of
  * line.  Where states can be merged, uint64 stands before the columns: the
@@ -627,8 +633,8 @@ init_rows(WeirAggs *aggs, Trans *t)
 
 /*
  * May states be merged by the aggregate's combine function?  Not if the result
- * goes by the order of rows: string_agg (array_agg has no serial form in here)
- * and any_value, which the standard lets off, but which is steady all the same.
+ * goes by the order of rows: string_agg and array_agg (which have no serial form
+ * in here) and any_value, which the standard lets off, but which is steady all the same.
  */
 static bool
 may_combine(const Trans *t, const Aggref *aggref, Form_pg_aggregate form)
@@ -718,9 +724,12 @@ init_trans(WeirAggs *aggs, Trans *t, const WeirAggSpec *spec, Aggref *aggref,
 				 "aggregate %u needs to have compatible input type and transition type",
 				 aggref->aggfnoid)));
 
+	/* string_agg has serialize functions since 16; rows are of no version */
 	if (transtype == INTERNALOID && OidIsValid(form->aggserialfn) &&
 		OidIsValid(form->aggdeserialfn) && OidIsValid(form->aggcombinefn) &&
-		!func_strict(form->aggcombinefn) && !is_polymorphic(aggref->aggfnoid))
+		!func_strict(form->aggcombinefn) && !is_polymorphic(aggref->aggfnoid) &&
+		form->aggtransfn != F_STRING_AGG_TRANSFN &&
+		form->aggtransfn != F_BYTEA_STRING_AGG_TRANSFN)
 	{
 		t->serial_ok = true;
 		p->serialfn_oid = form->aggserialfn;
@@ -1030,6 +1039,17 @@ weir_aggs_types(const WeirAggs *aggs)
 	return types;
 }
 
+/* Does this function of the server write the same bytes in every version? */
+static bool
+is_steady(Oid serialfn)
+{
+	return WEIR_STEADY_NUMERIC_STATES &&
+		   (serialfn == F_NUMERIC_AVG_SERIALIZE ||
+			serialfn == F_NUMERIC_SERIALIZE ||
+			serialfn == F_NUMERIC_POLY_SERIALIZE ||
+			serialfn == F_INT8_AVG_SERIALIZE);
+}
+
 char *
 weir_aggs_layout(const WeirAggs *aggs)
 {
@@ -1058,7 +1078,10 @@ weir_aggs_layout(const WeirAggs *aggs)
 				rep = "int128";
 				break;
 			case REP_SERIAL:
-				rep = "serial";
+				rep = is_steady(t->pertrans->serialfn_oid)
+						  ? "serial"
+						  : psprintf("serial of PostgreSQL %d",
+									 WEIR_SERVER_MAJOR);
 				break;
 			case REP_ROWS:
 				if (t->numbered)

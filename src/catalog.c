@@ -422,6 +422,28 @@ weir_catalog_table(const char *name)
 	return oid;
 }
 
+Relation
+weir_catalog_open(const char *name, int natts, LOCKMODE lockmode)
+{
+	Relation rel = table_open(weir_catalog_table(name), lockmode);
+	int found = RelationGetNumberOfAttributes(rel);
+
+	/* now that we have a lock it stays so */
+	if (found != natts)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the SQL objects of pg_weir are of another version "
+						"than its library"),
+				 errdetail("Table \"%s.%s\" has %d columns, the library knows "
+						   "%d.",
+						   WEIR_SCHEMA, name, found, natts),
+				 found < natts
+					 ? errhint("Run ALTER EXTENSION pg_weir UPDATE.")
+					 : errhint("Restart the server, so that it loads the "
+							   "library that was installed with them.")));
+	return rel;
+}
+
 
 /* ---- options: parsing ---- */
 
@@ -884,7 +906,7 @@ weir_catalog_wish_get(Oid view, WeirWish *wish)
 	HeapTuple tuple;
 	bool found;
 
-	rel = table_open(weir_catalog_table("view_wish"), AccessShareLock);
+	rel = weir_catalog_open("view_wish", Natts_wish, AccessShareLock);
 	key_oid(&key, Anum_wish_view, view);
 	scan = systable_beginscan(rel, weir_catalog_table("view_wish_pkey"), true,
 							  NULL, 1, &key);
@@ -911,7 +933,7 @@ weir_catalog_wish_all_at(Snapshot snapshot)
 	HeapTuple tuple;
 	List *result = NIL;
 
-	rel = table_open(weir_catalog_table("view_wish"), AccessShareLock);
+	rel = weir_catalog_open("view_wish", Natts_wish, AccessShareLock);
 	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
@@ -934,7 +956,7 @@ weir_catalog_views_of_stream(Oid stream)
 	HeapTuple tuple;
 	List *result = NIL;
 
-	rel = table_open(weir_catalog_table("view_wish"), AccessShareLock);
+	rel = weir_catalog_open("view_wish", Natts_wish, AccessShareLock);
 	key_oid(&key, Anum_wish_stream, stream);
 	scan = systable_beginscan(rel, weir_catalog_table("view_wish_stream_idx"),
 							  true, NULL, 1, &key);
@@ -968,7 +990,7 @@ weir_catalog_wish_put(const WeirWish *wish)
 	values[Anum_wish_resumes - 1] = Int64GetDatum(wish->resumes);
 	values[Anum_wish_since - 1] = Int64GetDatum((int64) wish->since);
 
-	rel = table_open(weir_catalog_table("view_wish"), RowExclusiveLock);
+	rel = weir_catalog_open("view_wish", Natts_wish, RowExclusiveLock);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	key_oid(&key, Anum_wish_view, wish->view);
 	scan = systable_beginscan(rel, weir_catalog_table("view_wish_pkey"), true,
@@ -1031,7 +1053,7 @@ WeirNumber
 weir_catalog_trimmed(Oid stream)
 {
 	Relation rel =
-		table_open(weir_catalog_table("stream_trim"), AccessShareLock);
+		weir_catalog_open("stream_trim", Natts_trim, AccessShareLock);
 	WeirNumber up_to;
 
 	(void) find_trim(rel, stream, &up_to);
@@ -1043,7 +1065,7 @@ void
 weir_catalog_set_trimmed(Oid stream, WeirNumber up_to)
 {
 	Relation rel =
-		table_open(weir_catalog_table("stream_trim"), RowExclusiveLock);
+		weir_catalog_open("stream_trim", Natts_trim, RowExclusiveLock);
 	WeirNumber before;
 	HeapTuple old = find_trim(rel, stream, &before);
 	Datum values[Natts_trim];
@@ -1085,7 +1107,6 @@ enum
 bool
 weir_catalog_stream_end(Oid stream, TimestampTz *at)
 {
-	Oid table = find_member("stream_end");
 	Oid index = find_member("stream_end_pkey");
 	Relation rel;
 	SysScanDesc scan;
@@ -1095,9 +1116,9 @@ weir_catalog_stream_end(Oid stream, TimestampTz *at)
 	bool isnull;
 
 	/* DROP EXTENSION drops them before the streams */
-	if (!OidIsValid(table) || !OidIsValid(index))
+	if (!OidIsValid(find_member("stream_end")) || !OidIsValid(index))
 		return false;
-	rel = table_open(table, AccessShareLock);
+	rel = weir_catalog_open("stream_end", Natts_end, AccessShareLock);
 	key_oid(&key, Anum_end_stream, stream);
 	scan = systable_beginscan(rel, index, true, NULL, 1, &key);
 	tuple = systable_getnext(scan);
@@ -1113,8 +1134,7 @@ weir_catalog_stream_end(Oid stream, TimestampTz *at)
 void
 weir_catalog_set_stream_end(Oid stream, TimestampTz at)
 {
-	Relation rel =
-		table_open(weir_catalog_table("stream_end"), RowExclusiveLock);
+	Relation rel = weir_catalog_open("stream_end", Natts_end, RowExclusiveLock);
 	Datum values[Natts_end];
 	bool nulls[Natts_end] = {false};
 
@@ -1434,7 +1454,7 @@ weir_catalog_position_get(Oid view, int64 generation, Snapshot snap,
 	bool damaged = false;
 	bool found = false;
 
-	rel = table_open(weir_catalog_table("view_position"), AccessShareLock);
+	rel = weir_catalog_open("view_position", Natts_position, AccessShareLock);
 	if (generation >= 0)
 	{
 		found = position_get(rel, view, generation, snap, row, tid);
@@ -1522,7 +1542,7 @@ weir_catalog_position_put(const WeirPositionRow *row, ItemPointer tid)
 	HeapTuple tuple;
 	bool ok = true;
 
-	rel = table_open(weir_catalog_table("view_position"), RowExclusiveLock);
+	rel = weir_catalog_open("view_position", Natts_position, RowExclusiveLock);
 	if (ItemPointerIsValid(tid))
 		ok = lock_position(rel, row, tid);
 	if (ok)
@@ -1623,7 +1643,7 @@ weir_catalog_error_add(Oid view, int64 generation, Oid stream,
 	Datum values[Natts_error];
 	bool nulls[Natts_error] = {false};
 
-	rel = table_open(weir_catalog_table("error_log"), RowExclusiveLock);
+	rel = weir_catalog_open("error_log", Natts_error, RowExclusiveLock);
 	values[Anum_error_id - 1] = Int64GetDatum(
 		nextval_internal(weir_catalog_table("error_log_id_seq"), false));
 	values[Anum_error_view - 1] = ObjectIdGetDatum(view);

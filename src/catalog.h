@@ -32,6 +32,7 @@
 #include "pg_weir.h"
 
 #include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
@@ -109,6 +110,10 @@ extern Oid weir_catalog_schema(void); /* InvalidOid: extension is not here */
 /* The same without caches, which see a DROP and CREATE in pieces. */
 extern bool weir_catalog_has_extension(void);
 extern Oid weir_catalog_table(const char *name); /* in schema weir; raises */
+/* One with the columns that its caller knows: an update of the extension adds
+ * some, always behind the others, and the library may be older or newer. */
+extern Relation weir_catalog_open(const char *name, int natts,
+								  LOCKMODE lockmode);
 extern Oid weir_catalog_stream_am(void); /* pg_am OIDs; InvalidOid if none */
 extern Oid weir_catalog_continuous_am(void);
 extern bool weir_catalog_is_stream(Relation rel); /* by rd_amhandler */

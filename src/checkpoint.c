@@ -26,7 +26,7 @@
  *	 0	uint32	magic, BLOB_MAGIC
  *	 4	uint16	version, WEIR_BLOB_FORMAT
  *	 6	uint16	zero
- *	 8	int32	server major that wrote it (states are that server's)
+ *	 8	int32	server major that wrote it, for whoever looks into it
  *	12	uint32	OID of the view
  *	16	int64	generation
  *	24	int64	seq
@@ -44,8 +44,10 @@
  * have grown to twice the live state, dead ones are deleted and, if that does
  * not help, all groups are written again.
  *
- * The layout of the states (aggregate.c) and the server major are in the
- * position row too, compared before anything is loaded.
+ * The layout of the states (aggregate.c) is in the position row, compared before
+ * anything is loaded.  It says what there is to say of versions of the server:
+ * after pg_upgrade the blobs of the old one are read, and those of the new one
+ * stand beside them.
  *
  *-------------------------------------------------------------------------
  */
@@ -262,7 +264,7 @@ open_writer(BlobWriter *w, const WeirPositionRow *row)
 	w->view = row->view;
 	w->generation = row->generation;
 	w->seq = row->checkpoint_seq;
-	w->rel = table_open(weir_catalog_table("view_state"), RowExclusiveLock);
+	w->rel = weir_catalog_open("view_state", Natts_state, RowExclusiveLock);
 	w->indexes = CatalogOpenIndexes(w->rel);
 	w->row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir blob",
 									   ALLOCSET_DEFAULT_SIZES);
@@ -586,12 +588,10 @@ check_position_row(const WeirPositionRow *row, const char *layout)
 		found = psprintf("Format of its checkpoint is %d, this version of "
 						 "pg_weir reads %d.",
 						 row->format, WEIR_BLOB_FORMAT);
-	else if (row->server_major != WEIR_SERVER_MAJOR)
-		found = psprintf("Its checkpoint was written by PostgreSQL %d.",
-						 row->server_major);
 	else if (row->layout == NULL || strcmp(row->layout, layout) != 0)
-		found = "Its aggregates are kept in another form than in its "
-				"checkpoint.";
+		found = psprintf("Its aggregates are kept in another form than in its "
+						 "checkpoint, which PostgreSQL %d wrote.",
+						 row->server_major);
 	if (found)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -646,8 +646,6 @@ checked_blob(const WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 		blob_is_damaged(row, seq, "length");
 	if (h->crc != blob_crc(blob, len, max_pane))
 		blob_is_damaged(row, seq, "checksum");
-	if (h->server_major != row->server_major)
-		blob_is_damaged(row, seq, "server version");
 	if (h->view != row->view || h->generation != row->generation ||
 		h->seq != seq)
 		blob_is_damaged(row, seq, "owner");
@@ -721,7 +719,7 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 	uint64 ngroups;
 	bool several; /* checkpoints; one holds a group once */
 
-	rel = table_open(weir_catalog_table("view_state"), AccessShareLock);
+	rel = weir_catalog_open("view_state", Natts_state, AccessShareLock);
 	index = index_open(weir_catalog_table("view_state_idx"), AccessShareLock);
 	blob_keys(keys, row->view, row->generation);
 	ngroups = count_groups(rel, index, snapshot, keys, &several);

@@ -22,6 +22,13 @@
 /* Recorded beside what a checkpoint saves. */
 #define WEIR_SERVER_MAJOR (PG_VERSION_NUM / 10000)
 
+/*
+ * numeric_avg_serialize, numeric_serialize, numeric_poly_serialize and
+ * int8_avg_serialize write the same bytes from 14 to 18.  Read them again
+ * before a newer version is added.
+ */
+#define WEIR_STEADY_NUMERIC_STATES (PG_VERSION_NUM < 190000)
+
 #if PG_VERSION_NUM < 150000
 #error "pg_weir needs PostgreSQL 15 or later"
 #endif

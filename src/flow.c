@@ -1714,7 +1714,7 @@ close_windows(void *arg, int64 final_before, TransactionId xid)
 	else
 	{
 		c.rel =
-			table_open(weir_catalog_table("view_pending"), RowExclusiveLock);
+			weir_catalog_open("view_pending", Natts_pending, RowExclusiveLock);
 		c.indexes = CatalogOpenIndexes(c.rel);
 		c.row_cxt = AllocSetContextCreate(CurrentMemoryContext, "weir pending",
 										  ALLOCSET_DEFAULT_SIZES);
@@ -2328,7 +2328,7 @@ static void
 fill_heap(WeirFlow *flow, Relation heap)
 {
 	Relation rel =
-		table_open(weir_catalog_table("view_pending"), AccessShareLock);
+		weir_catalog_open("view_pending", Natts_pending, AccessShareLock);
 	Relation index =
 		index_open(weir_catalog_table("view_pending_idx"), AccessShareLock);
 	TupleTableSlot *slot =

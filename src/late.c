@@ -805,7 +805,7 @@ static void
 keep_pending(WeirLate *late, int64 generation)
 {
 	Relation rel =
-		table_open(weir_catalog_table("late_pending"), RowExclusiveLock);
+		weir_catalog_open("late_pending", Natts_late, RowExclusiveLock);
 	CatalogIndexState indexes = CatalogOpenIndexes(rel);
 	MemoryContext cxt = AllocSetContextCreate(
 		CurrentMemoryContext, "weir late pending", ALLOCSET_DEFAULT_SIZES);
@@ -844,7 +844,7 @@ static void
 put_pending(Inserter *ins, int64 generation)
 {
 	Relation rel =
-		table_open(weir_catalog_table("late_pending"), AccessShareLock);
+		weir_catalog_open("late_pending", Natts_late, AccessShareLock);
 	TupleDesc desc = RelationGetDescr(rel);
 	ScanKeyData keys[2];
 	SysScanDesc scan;

@@ -58,8 +58,8 @@
  *
  * What is read may be anybody's: every field is checked, values by their types'
  * input functions.  Only deserialize functions trust their argument; so SERIAL
- * states are taken from superusers alone, and of the same major version.  What
- * concerns the stream (W, its end) is done for its owner and for superusers.
+ * states are taken from superusers alone.  What concerns the stream (W, its end)
+ * is done for its owner and for superusers.
  *
  *-------------------------------------------------------------------------
  */
@@ -802,7 +802,7 @@ static bool
 find_import(Oid view, const char *part, WeirTexts *texts, bool *trusted)
 {
 	Relation rel =
-		table_open(weir_catalog_table("view_import"), AccessShareLock);
+		weir_catalog_open("view_import", Natts_import, AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	ScanKeyData keys[2];
 	SysScanDesc scan;
@@ -987,7 +987,7 @@ portal_multi_insert(Relation portal, TupleTableSlot **slots, int n,
 						errmsg("access method \"weir_portal\" is for table "
 							   "weir.view_dump alone")));
 	weir_shmem_require();
-	rel = table_open(weir_catalog_table("view_import"), RowExclusiveLock);
+	rel = weir_catalog_open("view_import", Natts_import, RowExclusiveLock);
 	indexes = CatalogOpenIndexes(rel);
 	for (int i = 0; i < n; i++)
 	{
@@ -1083,7 +1083,7 @@ open_part(ImportScan *s, Oid view, const char *part)
 {
 	ScanKeyData keys[2];
 
-	s->rel = table_open(weir_catalog_table("view_import"), AccessShareLock);
+	s->rel = weir_catalog_open("view_import", Natts_import, AccessShareLock);
 	s->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	s->cxt = CurrentMemoryContext;
 	s->count = 0;
@@ -1192,13 +1192,12 @@ write_groups(const WeirViewPlan *plan, const ViewHeader *h,
 	reader = weir_group_reader_create(plan);
 	if (strcmp(h->layout, weir_group_reader_layout(reader, true)) != 0)
 		refuse(plan->view, ERRCODE_FEATURE_NOT_SUPPORTED,
-			   "Its aggregates are kept in another form than in the dump.");
+			   h->major == WEIR_SERVER_MAJOR
+				   ? "Its aggregates are kept in another form than in the dump."
+				   : psprintf("Its aggregates are kept in another form than in "
+							  "the dump, which PostgreSQL %d wrote.",
+							  (int) h->major));
 	serial = weir_group_reader_any_serial(reader);
-	if (serial && h->major != WEIR_SERVER_MAJOR)
-		refuse(plan->view, ERRCODE_FEATURE_NOT_SUPPORTED,
-			   psprintf("It holds states of aggregates that only PostgreSQL "
-						"%d, which wrote them, can read.",
-						(int) h->major));
 	row->layout = weir_group_reader_layout(reader, false);
 	writer = weir_checkpoint_begin(row);
 	open_part(&scan, plan->view, PART_GROUP);
