@@ -424,16 +424,22 @@ chunk_descriptor(void)
 	return desc;
 }
 
-/* Good for one call: see the head. */
+/*
+ * Good for one call: see the head.  The copy has the relation's file handle,
+ * which any invalidation message may close: nothing that looks at a catalog may
+ * come between.
+ */
 static Relation
 make_shadow(Shadow *s, Relation rel)
 {
+	TupleDesc desc = chunk_descriptor();
+
 	RelationGetSmgr(rel);
 	s->rel = *rel;
 	s->form = *rel->rd_rel;
 	s->form.relreplident = REPLICA_IDENTITY_NOTHING;
 	s->rel.rd_rel = &s->form;
-	s->rel.rd_att = chunk_descriptor();
+	s->rel.rd_att = desc;
 	s->rel.pgstat_info = NULL;
 	s->rel.pgstat_enabled = false;
 	return &s->rel;
@@ -552,6 +558,7 @@ append_tuple(void *arg, HeapTuple tup)
 	weir_debug_point("log_append");
 	heap_insert(make_shadow(&shadow, append->rel), tup, append->cid,
 				HEAP_INSERT_NO_LOGICAL, NULL);
+	Assert(shadow.rel.rd_smgr == append->rel->rd_smgr);
 	return tup->t_self;
 }
 
