@@ -710,6 +710,20 @@ parse_stream_options(Relation rel, WeirStreamOptions *options)
 	}
 }
 
+/* Streams that are gone leave nothing but such behind. */
+static void
+forget_stale_streams(void)
+{
+	HASH_SEQ_STATUS status;
+	StreamCacheEntry *entry;
+
+	stream_last = NULL;
+	hash_seq_init(&status, stream_cache);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (!entry->valid)
+			(void) hash_search(stream_cache, &entry->relid, HASH_REMOVE, NULL);
+}
+
 const WeirStreamOptions *
 weir_catalog_stream_options(Relation rel)
 {
@@ -748,6 +762,7 @@ weir_catalog_stream_options(Relation rel)
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(cxt);
 
+		forget_stale_streams();
 		entry = hash_search(stream_cache, &relid, HASH_ENTER, &found);
 		entry->options = options;
 		entry->valid = (changes == stream_changes);

@@ -175,6 +175,24 @@ unpin_info(ViewInfo *info)
 		MemoryContextDelete(info->cxt); /* it was replaced meanwhile */
 }
 
+/* Views that are gone leave nothing but stale infos behind. */
+static void
+forget_stale_infos(void)
+{
+	HASH_SEQ_STATUS seq;
+	ViewSlot *slot;
+
+	hash_seq_init(&seq, view_slots);
+	while ((slot = hash_seq_search(&seq)) != NULL)
+	{
+		if (slot->info != NULL && (slot->info->valid || slot->info->pins > 0))
+			continue;
+		if (slot->info != NULL)
+			MemoryContextDelete(slot->info->cxt);
+		(void) hash_search(view_slots, &slot->view, HASH_REMOVE, NULL);
+	}
+}
+
 /*
  * The plan and options of a continuous view; the caller holds a lock on it.
  * Good until the next call or invalidation unless pinned (info->pins++).
@@ -229,10 +247,11 @@ view_info(Oid view)
 	/* what changed while planning shows at the next use */
 	info->valid = (before == invalidations);
 
+	forget_stale_infos();
 	slot = hash_search(view_slots, &view, HASH_ENTER, &found);
-	if (!found)
-		slot->info = NULL;
-	if (slot->info != NULL && slot->info->pins == 0)
+	/* one that is left is pinned, and unpin_info() will delete it, or was made
+	 * while this one was planned */
+	if (found && slot->info != NULL && slot->info->pins == 0)
 		MemoryContextDelete(slot->info->cxt);
 	slot->info = info;
 	MemoryContextSetParent(cxt, CacheMemoryContext);

@@ -1524,6 +1524,27 @@ retire_runs(List *elsewhere)
 	free_empty_cohorts();
 }
 
+/* The streams that no run of ours reads any more. */
+static void
+forget_streams(void)
+{
+	ListCell *lc;
+
+	foreach(lc, streams)
+	{
+		Stream *s = lfirst(lc);
+		bool used = false;
+		ListCell *lc2;
+
+		foreach(lc2, runs)
+			used = used || ((Run *) lfirst(lc2))->stream == s->oid;
+		if (used)
+			continue;
+		streams = foreach_delete_current(streams, lc);
+		pfree(s);
+	}
+}
+
 static void
 sync_wishes(void)
 {
@@ -1585,6 +1606,7 @@ sync_wishes(void)
 	foreach(lc, runs)
 		follow_wish(lfirst(lc));
 	free_empty_cohorts();
+	forget_streams();
 	MemoryContextDelete(cxt);
 }
 
