@@ -305,19 +305,24 @@ static void
 put_options(Oid relid, Datum options)
 {
 	Relation rel = table_open(RelationRelationId, RowExclusiveLock);
-	HeapTuple tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+	/* the caller may have no lock that keeps VACUUM's update in place away */
+	HeapTuple tuple =
+		SearchSysCacheLockedCopy1(RELOID, ObjectIdGetDatum(relid));
+	ItemPointerData tid;
 	Datum values[Natts_pg_class] = {0};
 	bool nulls[Natts_pg_class] = {false};
 	bool replace[Natts_pg_class] = {false};
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for relation %u", relid);
+	tid = tuple->t_self;
 	values[Anum_pg_class_reloptions - 1] = options;
 	nulls[Anum_pg_class_reloptions - 1] = options == (Datum) 0;
 	replace[Anum_pg_class_reloptions - 1] = true;
 	tuple =
 		heap_modify_tuple(tuple, RelationGetDescr(rel), values, nulls, replace);
-	CatalogTupleUpdate(rel, &tuple->t_self, tuple);
+	CatalogTupleUpdate(rel, &tid, tuple);
+	UnlockTuple(rel, &tid, InplaceUpdateTupleLock);
 	table_close(rel, RowExclusiveLock);
 	CommandCounterIncrement();
 }
@@ -1292,6 +1297,9 @@ create_table_as(Utility *u)
 	if (is_view)
 		stmt->into->skipData = true; /* core never runs the query */
 	run_core_as(u, &statement);
+	/* nobody sees this tag, and SPI insists on it for a view WITH DATA */
+	if (is_view && run && u->qc && u->context != PROCESS_UTILITY_TOPLEVEL)
+		SetQueryCompletion(u->qc, CMDTAG_SELECT, 0);
 
 	/* created is unset if IF NOT EXISTS found it */
 	if (!is_view || !OidIsValid(statement.created))

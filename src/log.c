@@ -438,6 +438,7 @@ make_shadow(Shadow *s, Relation rel)
 	s->rel = *rel;
 	s->form = *rel->rd_rel;
 	s->form.relreplident = REPLICA_IDENTITY_NOTHING;
+	s->form.relnatts = desc->natts;
 	s->rel.rd_rel = &s->form;
 	s->rel.rd_att = desc;
 	s->rel.pgstat_info = NULL;

@@ -1661,7 +1661,8 @@ fetch_written(Entry *e, Relation rel, uint64 number, TupleTableSlot *slot)
 
 	if (v == NULL)
 		return false;
-	if (e->fetch_reader == NULL || !ItemPointerEquals(&e->fetched, &v->tid))
+	if (e->fetch_reader == NULL || !ItemPointerIsValid(&e->fetched) ||
+		!ItemPointerEquals(&e->fetched, &v->tid))
 	{
 		old = MemoryContextSwitchTo(xact_cxt);
 		ItemPointerSetInvalid(&e->fetched);
