@@ -521,6 +521,25 @@ fail_run(Run *run, const ErrorData *e)
 		give_up_memory(run);
 }
 
+/* In a context of its own: FreeErrorData() leaves some of its strings. */
+static ErrorData *
+copy_error(void)
+{
+	ErrorData *e;
+
+	MemoryContextSwitchTo(
+		AllocSetContextCreate(worker_cxt, "weir error", ALLOCSET_SMALL_SIZES));
+	e = CopyErrorData();
+	MemoryContextSwitchTo(worker_cxt);
+	return e;
+}
+
+static void
+free_error(ErrorData *e)
+{
+	MemoryContextDelete(GetMemoryChunkContext(e));
+}
+
 /*
  * In a PG_CATCH block outside of subtransactions: the error, to be freed, and no
  * transaction any more.
@@ -531,8 +550,7 @@ take_error(void)
 	ErrorData *e;
 
 	weir_secure_user_code(false);
-	MemoryContextSwitchTo(worker_cxt);
-	e = CopyErrorData();
+	e = copy_error();
 	FlushErrorState();
 	AbortCurrentTransaction();
 	MemoryContextSwitchTo(worker_cxt);
@@ -878,7 +896,7 @@ open_run(Run *run)
 									 e->message)));
 			run->next_try = retry_time(&run->tries);
 		}
-		FreeErrorData(e);
+		free_error(e);
 		return;
 	}
 	PG_END_TRY();
@@ -1045,7 +1063,7 @@ save_run(Run *run)
 				run->next_try = retry_time(&run->tries);
 				run->next_checkpoint = run->next_try;
 			}
-			FreeErrorData(e);
+			free_error(e);
 		}
 		PG_END_TRY();
 		MemoryContextSwitchTo(worker_cxt);
@@ -1241,7 +1259,7 @@ swap_flow(Run *run)
 		swapped = weir_flow_row(run->flow)->answering;
 		if (survives(run, BY_SAVING, e, run->tries) && !swapped)
 			run->next_try = retry_time(&run->tries);
-		FreeErrorData(e);
+		free_error(e);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker_cxt);
@@ -1885,10 +1903,8 @@ run_batch(Cohort *c)
 	}
 	PG_CATCH();
 	{
-		ErrorData *e;
+		ErrorData *e = copy_error();
 
-		MemoryContextSwitchTo(worker_cxt);
-		e = CopyErrorData();
 		if (geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE && c->tries < 5)
 		{
 			FlushErrorState();
@@ -1899,7 +1915,7 @@ run_batch(Cohort *c)
 			abort_and_report();
 		foreach(lc, c->runs)
 			show_hindrance(lfirst(lc), BY_BATCH, e, c->tries);
-		FreeErrorData(e);
+		free_error(e);
 		reset_cohort(c);
 		any = false;
 	}
@@ -2002,6 +2018,7 @@ run_parts(Cohort *c)
 			run->cohort->next_try = run->next_try;
 		return false;
 	}
+	MemoryContextSwitchTo(failure_cxt); /* for member.error */
 	PG_TRY();
 	{
 		any = weir_batch_run_in_parts(c->stream, c->reader, c->watermark,
@@ -2024,9 +2041,8 @@ run_parts(Cohort *c)
 	if (run->member.verdict != WEIR_BATCH_OK)
 	{
 		follow_parts(run);
-		if (run->member.error)
-			FreeErrorData(run->member.error);
 		run->member.error = NULL;
+		MemoryContextReset(failure_cxt);
 		return true;
 	}
 	c->position = result.position;
@@ -2445,7 +2461,7 @@ replan(Run *run)
 			run->next_plan = retry_time(&run->plan_tries);
 			hold_back(run, run->next_plan);
 		}
-		FreeErrorData(e);
+		free_error(e);
 	}
 	PG_END_TRY();
 }
