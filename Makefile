@@ -11,8 +11,9 @@
 #   make test                all suites on a private copy of the server
 #   make test PG=17          the same in a chroot of Debian trixie (18: sid)
 #   make test-upgrade        pg_upgrade 15 to 17 and 17 to 18 with live views
-#   make test-release        1,000 kills under load, about an hour; writes
-#                            test/fault/REPORT.md
+#   make test-release        before a release, some four hours: valgrind and
+#                            sanitizer, a soak, 1,000,000 random queries, 1,000
+#                            kills under load (writes test/fault/REPORT.md)
 #   make bench               the table of doc/reference.md, measured here
 
 ifneq ($(filter demo test test-% bench,$(MAKECMDGOALS)),)
@@ -23,7 +24,7 @@ demo:
 test:
 	@$(if $(PG),test/tools/chroot-test $(PG),test/tools/run-tests)
 test-release:
-	@test/fault/run --release
+	@test/tools/release
 test-upgrade:
 	@test/tools/upgrade-test 15-17
 	@test/tools/upgrade-test 17-18
