@@ -71,7 +71,7 @@ DECLARE
 	name text;
 BEGIN
 	FOR i IN 1 .. 10 LOOP
-		FOREACH name IN ARRAY ARRAY['totals', 'hops', 'grows', 'finals', 'arrivals', 'counted', 'sets', 'of_cut', 'sessions', 'arrays', 'per_window'] LOOP
+		FOREACH name IN ARRAY ARRAY['totals', 'hops', 'grows', 'finals', 'arrivals', 'counted', 'sets', 'sessions', 'arrays', 'per_window'] LOOP
 			EXECUTE format('SELECT count(*) FROM soak.%I %s', name,
 				CASE WHEN name IN ('per_window', 'arrays', 'sessions', 'hops') THEN 'WHERE window_start > now() - interval ''10 s''' END);
 			COMMIT;
