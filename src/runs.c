@@ -153,8 +153,6 @@ run_from_tuple(WeirRun *run, Relation rel, HeapTuple tuple, TupleDesc desc)
 	bool nulls[Natts_run];
 	int64 first;
 
-	Ensure(desc->natts == Natts_run, "weir.log_run has %d columns",
-		   desc->natts);
 	heap_deform_tuple(tuple, desc, values, nulls);
 	for (int i = 0; i < Natts_run; i++)
 		Ensure(!nulls[i], "weir.log_run has a null");
@@ -215,7 +213,7 @@ load_valid(Relation rel, bool opaque_too)
 		return result;
 	space = nblocks / WEIR_RUN_BLOCKS + 1;
 	result->runs = palloc_extended(space * sizeof(WeirRun), MCXT_ALLOC_HUGE);
-	table = table_open(weir_catalog_table("log_run"), AccessShareLock);
+	table = weir_catalog_open("log_run", Natts_run, AccessShareLock);
 	index = index_open(weir_catalog_table("log_run_pkey"), AccessShareLock);
 	key_stream(&key, RelationGetRelid(rel));
 	scan = systable_beginscan_ordered(table, index, NULL, 1, &key);
@@ -265,8 +263,7 @@ weir_runs_free(WeirRuns *runs)
 static void
 remove_useless(Relation rel, BlockNumber nblocks)
 {
-	Relation table =
-		table_open(weir_catalog_table("log_run"), RowExclusiveLock);
+	Relation table = weir_catalog_open("log_run", Natts_run, RowExclusiveLock);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
@@ -350,8 +347,7 @@ open_to_array(const WeirRun *run)
 void
 weir_runs_put(Relation rel, const WeirRun *run)
 {
-	Relation table =
-		table_open(weir_catalog_table("log_run"), RowExclusiveLock);
+	Relation table = weir_catalog_open("log_run", Natts_run, RowExclusiveLock);
 	Datum values[Natts_run];
 	bool nulls[Natts_run] = {false};
 	ScanKeyData keys[2];
