@@ -634,7 +634,8 @@ init_rows(WeirAggs *aggs, Trans *t)
 /*
  * May states be merged by the aggregate's combine function?  Not if the result
  * goes by the order of rows: string_agg and array_agg (which have no serial form
- * in here) and any_value, which the standard lets off, but which is steady all the same.
+ * in here) and any_value, which the standard lets off, but which is steady all
+ * the same.
  */
 static bool
 may_combine(const Trans *t, const Aggref *aggref, Form_pg_aggregate form)

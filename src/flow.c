@@ -577,7 +577,7 @@ set_timer(const WeirGroup *g, void *arg)
 								   p->checkpoint.row.closed_before));
 }
 
-/* snapshot: of a copy; NULL: the flow is the view's. */
+/* Whose state it is, and what he may have of it. */
 static void
 note_owner(WeirFlow *flow)
 {
@@ -590,6 +590,7 @@ note_owner(WeirFlow *flow)
 						limit < 0 ? 0 : Max((uint64) limit * 1024, 1));
 }
 
+/* snapshot: of a copy; NULL: the flow is the view's. */
 static void
 open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
 {
