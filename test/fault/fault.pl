@@ -1057,6 +1057,8 @@ sub check_all
 	$bad .= 'TRUNCATE failed: ' . slurp_file("$dir/check.err") if !$truncated;
 	is($bad, '', sprintf('%s: all invariants hold, consumed in %.1f s', $what, $took))
 	  or diag("seed $seed: $bad");
+	# nobody is to write again, after the last check
+	put_file('stop', '') if $last_time;
 	unlink("$dir/hold");
 	return $bad eq '';
 }
