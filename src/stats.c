@@ -114,10 +114,15 @@ require_view(Oid relid)
 							   get_rel_name(relid))));
 }
 
+/* Nobody may from one that is gone: lists of streams and views go on without. */
 static bool
 may_select(Oid relid)
 {
-	return pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+	bool missing = false;
+
+	return pg_class_aclcheck_ext(relid, GetUserId(), ACL_SELECT, &missing) ==
+			   ACLCHECK_OK &&
+		   !missing;
 }
 
 /* Opens what the caller has named; its OID may be any number. */
@@ -575,8 +580,11 @@ weir_stats_wait_for(PG_FUNCTION_ARGS)
 
 		require_view(view);
 		if (!may_select(view))
+		{
+			require_view(view); /* it may be gone since */
 			aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_MATVIEW,
 						   get_rel_name(view));
+		}
 		if (!weir_catalog_wish_get(view, &wish))
 			elog(ERROR, "continuous view %u has no entry in weir.view_wish",
 				 view);
@@ -1252,7 +1260,8 @@ log_holder(Oid stream)
 Datum
 weir_stats_streams(PG_FUNCTION_ARGS)
 {
-	List *streams = NIL;
+	List *streams_here;
+	List *streams = NIL; /* that the caller sees */
 	List *writers;
 	Snapshot snapshot;
 	TimestampTz now = weir_now();
@@ -1260,7 +1269,9 @@ weir_stats_streams(PG_FUNCTION_ARGS)
 
 	weir_shmem_require();
 	InitMaterializedSRF(fcinfo, 0);
-	foreach(lc, all_streams())
+	streams_here = all_streams();
+	weir_debug_point("streams-listed");
+	foreach(lc, streams_here)
 	{
 		if (may_select(lfirst_oid(lc)))
 			streams = lappend_oid(streams, lfirst_oid(lc));
@@ -1595,8 +1606,7 @@ weir_stats_views(PG_FUNCTION_ARGS)
 		WeirWish *wish = lfirst(lc);
 
 		CHECK_FOR_INTERRUPTS();
-		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(wish->view)) &&
-			may_select(wish->view))
+		if (may_select(wish->view))
 			add_view_row(fcinfo, wish);
 	}
 	return (Datum) 0;
@@ -1649,9 +1659,7 @@ weir_stats_workers(PG_FUNCTION_ARGS)
 			/* a view and its rebuild are two entries */
 			for (int k = 0; k < n; k++)
 				twice = twice || DatumGetObjectId(elements[k]) == views[j];
-			if (pids[j] == w->pid && !twice &&
-				SearchSysCacheExists1(RELOID, ObjectIdGetDatum(views[j])) &&
-				may_select(views[j]))
+			if (pids[j] == w->pid && !twice && may_select(views[j]))
 				elements[n++] = ObjectIdGetDatum(views[j]);
 		}
 		row_begin(&row, fcinfo);

@@ -47,6 +47,7 @@ my %place = (
 	'checkpoint-asked'     => 'asker');
 
 my @elsewhere = (
+	'streams-listed',                         # debug_list.spec
 	'part-through',                           # 018_parts.pl
 	'adopt-prepared', 'prepared-ended', 'stream-entry',    # 011_commit_order.pl
 	'retention-marked', 'retention-commit');               # 023_lost.pl
