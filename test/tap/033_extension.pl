@@ -35,12 +35,13 @@ sub script
 
 END { unlink @made }
 
-# a version before: its table lacks a column
+# a version before: its table lacks a column, the last one, since ADD COLUMN
+# cannot put it elsewhere
 my $install = slurp_file("sql/pg_weir--$version.sql");
 $install =~ s/^\\echo.*\n//m or die;
-$install =~ s/(checkpoint_us pg_catalog\.int8 NOT NULL,)\s*checkpoint_bytes pg_catalog\.int8 NOT NULL,/$1/ or die;
+$install =~ s/(error pg_catalog\.text),\s*layout pg_catalog\.text,(\s*PRIMARY KEY \(view, generation\))/$1,$2/ or die;
 script('0.0.1', $install);
-script("0.0.1--$version", 'ALTER TABLE weir.view_position ADD COLUMN checkpoint_bytes pg_catalog.int8 NOT NULL DEFAULT 0;');
+script("0.0.1--$version", 'ALTER TABLE weir.view_position ADD COLUMN layout pg_catalog.text;');
 # one behind, for which the library is good: a new function, a new table, and an
 # old function made anew; and one that needs another library
 script("$version--99.1", q{
@@ -161,8 +162,38 @@ $node->safe_psql('older', "ALTER EXTENSION pg_weir UPDATE TO '$version'; DROP MA
 $node->safe_psql('older', $view);
 is($node->safe_psql('older', q{SELECT weir.wait_for('n', '120 s')}), 't', 'after the update the view is built');
 is($node->safe_psql('older', 'SELECT n FROM n'), '10', 'and has counted each event once');
+$node->safe_psql('older', 'SELECT weir.checkpoint()');
+like($node->safe_psql('older', 'SELECT layout FROM weir.view_position'), qr/^v\d+;/, 'its checkpoint has all columns');
 
 # ---- checkpoints: of another version of the server, of another format ----
+
+# The checksum of a position row as catalog.c has it: CRC-32C of the columns in
+# the order of the struct, as they lie in memory, then of the texts.
+sub checksum
+{
+	my ($view, $generation) = @_;
+	my $columns = join(', ', map { my ($name, $type) = split; qq{encode(${type}send("$name"), 'hex')} }
+		  'view oid', 'generation int8', 'answering bool', 'position int8', 'watermark timestamptz_', 'closed_before int8',
+		'allowed_lateness int8', 'checkpoint_seq int8', 'events_in int8', 'late int8', 'late_partial int8', 'final_rows int8',
+		'built bool', 'failed_resumes int8', 'format int4', 'server_major int4', 'checkpoint_at timestamptz_',
+		'checkpoint_us int8', 'checkpoint_bytes int8');
+	my $texts = join(', ', map { qq{coalesce(encode(convert_to($_, 'UTF8'), 'hex') || '00', 'ff')} } qw(sqlstate error layout));
+	my @fields = split(/[|]/, sql("SELECT $columns, $texts FROM weir.view_position WHERE view = $view AND generation = $generation"));
+	my $is_little = unpack('C', pack('S', 1));
+	my $crc = 0xffffffff;
+
+	for my $i (0 .. $#fields)
+	{
+		my $bytes = pack('H*', $fields[$i]);
+		$bytes = reverse $bytes if $is_little && $i < @fields - 3;
+		for my $byte (unpack('C*', $bytes))
+		{
+			$crc ^= $byte;
+			$crc = $crc & 1 ? $crc >> 1 ^ 0x82f63b78 : $crc >> 1 for 1 .. 8;
+		}
+	}
+	return unpack('l', pack('L', $crc ^ 0xffffffff));
+}
 
 # Change position rows while no worker runs; the log holds nothing to rebuild from.
 sub tamper
@@ -172,6 +203,12 @@ sub tamper
 	$node->append_conf('postgresql.conf', 'max_worker_processes = 0');
 	$node->restart;
 	sql("UPDATE weir.view_position SET $set");
+	for (split(/\n/, sql('SELECT view::oid, generation FROM weir.view_position')))
+	{
+		my ($view, $generation) = split /[|]/;
+		sql('UPDATE weir.view_position SET checksum = ' . checksum($view, $generation)
+			  . " WHERE view = $view AND generation = $generation");
+	}
 	$node->append_conf('postgresql.conf', 'max_worker_processes = 16');
 	$node->restart;
 	return;
