@@ -148,6 +148,7 @@ CREATE TABLE weir.log_run (
 	watermark_number pg_catalog.int8 NOT NULL,
 	watermark_arrival pg_catalog.timestamptz NOT NULL,
 	watermark_kind pg_catalog.int4 NOT NULL,
+	checksum pg_catalog.int4 NOT NULL,
 	open pg_catalog._int8 NOT NULL,
 	PRIMARY KEY (stream, first_block)
 ) USING heap;

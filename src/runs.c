@@ -31,8 +31,10 @@
  * chunks elsewhere and wants it whole has to read the run after all.
  *
  * Format.  One row a run: (stream, first_block), the file it is of, blocks, the
- * LSN, and the fields of WeirRun.  A row of another file, or of another length of
- * runs, is as if it were not there.
+ * LSN, the fields of WeirRun, and a CRC-32C of all that: with a number or a time
+ * that is wrong somebody would pass over events that he wants, and nobody would
+ * notice.  A row of another file, of another length of runs or with a wrong
+ * checksum is as if it were not there; who makes summaries removes it.
  *
  * Locks: who makes summaries holds ShareUpdateExclusiveLock on the stream, so
  * that there is one at a time and no VACUUM meanwhile; who reads them any lock.
@@ -49,6 +51,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "port/pg_crc32c.h"
 #include "storage/bufmgr.h"
 #include "utils/array.h"
 #include "utils/fmgroids.h"
@@ -88,6 +91,7 @@ enum
 	Anum_run_watermark_number,
 	Anum_run_watermark_arrival,
 	Anum_run_watermark_kind,
+	Anum_run_checksum,
 	Anum_run_open,
 	Natts_run = Anum_run_open
 };
@@ -126,6 +130,57 @@ visible_lsn(Relation rel, BlockNumber first, int blocks, Buffer *vmbuffer)
 	return lsn;
 }
 
+/* Of what a row of this stream and this file holds; open: its last column. */
+static int32
+run_checksum(Relation rel, const WeirRun *run, Datum open)
+{
+	Oid stream = RelationGetRelid(rel);
+	RelFileNumber filenumber = weir_rel_number(rel);
+	const char *array = DatumGetPointer(open);
+	pg_crc32c crc;
+
+#define ADD(field) COMP_CRC32C(crc, &(field), sizeof(field))
+	INIT_CRC32C(crc);
+	ADD(stream);
+	ADD(filenumber);
+	ADD(run->first);
+	ADD(run->blocks);
+	ADD(run->lsn);
+	ADD(run->opaque);
+	ADD(run->max_number);
+	ADD(run->min_number);
+	ADD(run->min_arrival);
+	ADD(run->max_arrival);
+	ADD(run->min_time);
+	ADD(run->max_time);
+	ADD(run->nchunks);
+	ADD(run->nrows);
+	ADD(run->nbytes);
+	ADD(run->watermark);
+	ADD(run->watermark_number);
+	ADD(run->watermark_arrival);
+	ADD(run->watermark_kind);
+	COMP_CRC32C(crc, VARDATA_ANY(array), VARSIZE_ANY_EXHDR(array));
+	FIN_CRC32C(crc);
+#undef ADD
+	return (int32) crc;
+}
+
+/*
+ * Is the length of the last column what it can be?  The row is too short for it
+ * to be compressed or kept elsewhere.
+ */
+static bool
+open_is_in_tuple(Datum open, HeapTuple tuple)
+{
+	const char *p = DatumGetPointer(open);
+
+	return !VARATT_IS_EXTERNAL(p) && !VARATT_IS_COMPRESSED(p) &&
+		   (Size) VARSIZE_ANY(p) <=
+			   (Size) ((const char *) tuple->t_data + tuple->t_len - p) &&
+		   VARSIZE_ANY(p) >= (VARATT_IS_SHORT(p) ? VARHDRSZ_SHORT : VARHDRSZ);
+}
+
 static void
 open_from_array(WeirRun *run, Datum value)
 {
@@ -145,7 +200,7 @@ open_from_array(WeirRun *run, Datum value)
 	pfree(elements);
 }
 
-/* False: the row is of another file or another build. */
+/* False: the row is of another file or another build, or damaged. */
 static bool
 run_from_tuple(WeirRun *run, Relation rel, HeapTuple tuple, TupleDesc desc)
 {
@@ -155,7 +210,8 @@ run_from_tuple(WeirRun *run, Relation rel, HeapTuple tuple, TupleDesc desc)
 
 	heap_deform_tuple(tuple, desc, values, nulls);
 	for (int i = 0; i < Natts_run; i++)
-		Ensure(!nulls[i], "weir.log_run has a null");
+		if (nulls[i])
+			return false;
 	memset(run, 0, sizeof(*run));
 	first = DatumGetInt64(values[Anum_run_first_block - 1]);
 	run->first = (BlockNumber) first;
@@ -185,6 +241,10 @@ run_from_tuple(WeirRun *run, Relation rel, HeapTuple tuple, TupleDesc desc)
 	run->watermark_arrival =
 		DatumGetTimestampTz(values[Anum_run_watermark_arrival - 1]);
 	run->watermark_kind = DatumGetInt32(values[Anum_run_watermark_kind - 1]);
+	if (!open_is_in_tuple(values[Anum_run_open - 1], tuple) ||
+		DatumGetInt32(values[Anum_run_checksum - 1]) !=
+			run_checksum(rel, run, values[Anum_run_open - 1]))
+		return false;
 	open_from_array(run, values[Anum_run_open - 1]);
 	return true;
 }
@@ -259,7 +319,7 @@ weir_runs_free(WeirRuns *runs)
 	pfree(runs);
 }
 
-/* Rows of files, or parts of them, that are no more. */
+/* Rows of files, or parts of them, that are no more, and damaged ones. */
 static void
 remove_useless(Relation rel, BlockNumber nblocks)
 {
@@ -377,6 +437,8 @@ weir_runs_put(Relation rel, const WeirRun *run)
 		TimestampTzGetDatum(run->watermark_arrival);
 	values[Anum_run_watermark_kind - 1] = Int32GetDatum(run->watermark_kind);
 	values[Anum_run_open - 1] = open_to_array(run);
+	values[Anum_run_checksum - 1] =
+		Int32GetDatum(run_checksum(rel, run, values[Anum_run_open - 1]));
 
 	tuple = heap_form_tuple(RelationGetDescr(table), values, nulls);
 	key_stream(&keys[0], RelationGetRelid(rel));
