@@ -137,6 +137,14 @@ sleep_a_little(const char *name)
 	pg_usleep(200 * 1000);
 }
 
+/* Who finds the signal in the log also finds who has sent it. */
+static void
+kill_myself(const char *name)
+{
+	say(name, "kills");
+	kill(getpid(), SIGKILL);
+}
+
 void
 weir_debug_point(const char *name)
 {
@@ -160,7 +168,7 @@ weir_debug_point(const char *name)
 		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("debug point \"%s\" ended the process", name)));
 	else if (is_word(action, len, "kill"))
-		kill(getpid(), SIGKILL);
+		kill_myself(name);
 	else if (is_word(action, len, "sleep"))
 		sleep_a_little(name);
 	else if (is_word(action, len, "wait"))
@@ -180,7 +188,7 @@ weir_debug_point_critical(const char *name)
 	if (!action_due(name, &action, &len))
 		return;
 	if (is_word(action, len, "kill"))
-		kill(getpid(), SIGKILL);
+		kill_myself(name);
 	else if (is_word(action, len, "sleep"))
 		sleep_a_little(name);
 }

@@ -181,7 +181,9 @@ CREATE TABLE seen_final (window_start timestamptz, k int, n bigint, s numeric,
   UNIQUE NULLS NOT DISTINCT (window_start, k, n, s));
 CREATE TABLE seen_emitted (bin timestamptz, k3 int, n bigint, s bigint, mid int,
   UNIQUE NULLS NOT DISTINCT (bin, k3, n, s, mid));
-CREATE TABLE hog AS SELECT repeat('x', 5000) AS x FROM generate_series(1, 64);
+CREATE TABLE hog (x text);
+ALTER TABLE hog ALTER x SET STORAGE plain;
+INSERT INTO hog SELECT repeat('x', 5000) FROM generate_series(1, 64);
 ALTER TABLE hog SET (parallel_workers = 16);
 
 -- Rows of a transaction, the same for the same arguments.
@@ -238,21 +240,33 @@ BEGIN
   RETURN found;
 END \$\$;
 
--- One after the other; how many there were.
-CREATE FUNCTION signal_clients(how text, n int) RETURNS int LANGUAGE plpgsql AS \$\$
-DECLARE
-  found boolean;
-  done int := 0;
+-- One after the other; a cancel means nothing to who is idle.
+CREATE FUNCTION signal_clients(how text, n int) RETURNS void LANGUAGE plpgsql AS \$\$
 BEGIN
   FOR i IN 1 .. n LOOP
     PERFORM pg_stat_clear_snapshot();
     EXECUTE format('SELECT %I(pid) FROM pg_stat_activity'
       ' WHERE backend_type = ''client backend'' AND pid <> pg_backend_pid()'
-      ' ORDER BY random() LIMIT 1', how) INTO found;
-    done := done + coalesce(found, false)::int;
+      ' AND (state = ''active'' OR %L = ''pg_terminate_backend'')'
+      ' ORDER BY random() LIMIT 1', how, how);
     PERFORM pg_sleep(0.03 * random());
   END LOOP;
-  RETURN done;
+END \$\$;
+
+-- The session "ddl", so many seconds after it has begun a statement that counts,
+-- if it is still at it or at the next.
+CREATE FUNCTION signal_ddl(how text, delay float8) RETURNS void LANGUAGE plpgsql AS \$\$
+BEGIN
+  FOR i IN 1 .. 500 LOOP
+    PERFORM pg_stat_clear_snapshot();
+    PERFORM FROM pg_stat_activity WHERE application_name = 'ddl'
+      AND state = 'active' AND query !~ '^(SET|BEGIN|SELECT FROM pg_sleep)';
+    EXIT WHEN FOUND;
+    PERFORM pg_sleep(0.001);
+  END LOOP;
+  PERFORM pg_sleep(delay);
+  EXECUTE format('SELECT %I(pid) FROM pg_stat_activity'
+    ' WHERE application_name = ''ddl''', how);
 END \$\$;
 
 -- All that there is room for, for so many seconds; some hundred at a time, as

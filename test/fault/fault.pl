@@ -5,8 +5,13 @@
 # worker slots.  Now and then, and at the end, everything must be consumed soon,
 # and all of WeirFault::fault_checks() must hold.
 #
+# What is counted is what came about: a kill is a process that the server says
+# ended by signal 9, or a postmaster that is gone; a cancel a statement or session
+# that the server says was cancelled or terminated, or a worker that went when it
+# was told to.  What servers end by a stop is no cancel.
+#
 # The seed is printed; WEIR_SEED replays the load and the schedule (not the
-# interleaving).  WEIR_FAULTS (default 220, of which some 105 are kills) says how
+# interleaving).  WEIR_FAULTS (default 220, of which some 80 are kills) says how
 # many faults, WEIR_KINDS (a pattern) of which kinds; with WEIR_MIN_KILLS there
 # are more until so many have died.  WEIR_WRITERS (4) write.  WEIR_FSYNC=on: as
 # if the kernel could die too.  WEIR_FAULT_SPACE and WEIR_FAULT_WAL are small
@@ -73,8 +78,20 @@ my %weight = (
 	point_fatal      => 6,
 	point_kill       => 8,
 	checkpoint       => 4);
-my @deaths = qw(worker_kill postmaster_kill commit_kill backend_kill server_kill
-  immediate_stop point_kill);
+
+# How often these came about, the server's log says: a statement cancelled or a
+# session terminated ..
+my %cancelling = map { $_ => 1 }
+  qw(client_cancel client_terminate worker_cancel ddl_cancel point_cancel);
+
+# .. or somebody met with what there was no more of.
+my %bite = (
+	full_disk      => qr/ 53100 |No space left on device/,
+	file_limit     => qr/File too large/,
+	memory_limit   => qr/ 53200 |[Cc]annot allocate memory|failed to map segment/,
+	no_slots       => qr/no background worker is free/,
+	no_connections => qr/too many clients already|remaining connection slots/,
+	no_locks       => qr/out of shared memory/);
 
 my $kinds = $ENV{WEIR_KINDS} // '.';
 my @kinds = grep { /$kinds/ } sort keys %weight;
@@ -122,6 +139,7 @@ min_wal_size = '8MB'
 wal_level = replica
 log_min_messages = warning
 log_min_error_statement = panic
+log_line_prefix = '%m [%p] %b %a %e '
 max_worker_processes = 6
 deadlock_timeout = '200ms'
 max_parallel_workers = 6
@@ -142,6 +160,11 @@ $node->safe_psql('postgres',
 $node->safe_psql('load', 'CREATE EXTENSION pg_weir; CREATE EXTENSION amcheck');
 $node->safe_psql('load', fault_schema());
 my $debug = $node->psql('load', 'SHOW weir.debug_points') == 0;
+
+# What there are no means for.
+my %not_run = map { $_ => 1 } (
+	$space ? () : 'full_disk', $wal ? () : 'full_wal',
+	$debug ? () : grep { /^point_/ } keys %weight);
 my $connstr = $node->connstr('load');
 my $views   = fault_views();
 
@@ -239,6 +262,84 @@ sub children
 
 	return grep { $_ != $postmaster }
 	  map { /^\s*(\d+)/ ? $1 : () } `ps -o pid= --ppid $postmaster`;
+}
+
+#-----------------------------------------------------------------------------
+# What the server's log says of the faults.
+
+my %injected = map { $_ => 0 } keys %weight;
+my %bites    = map { $_ => 0 } keys %bite;
+my %shot;               # processes that were sent signal 9
+my @shot_dead;          # those of which the postmaster says that they died of it
+my $postmasters = 0;    # killed
+my $cancels     = 0;
+my $stopped     = 0;    # sessions ended by a fast stop
+my $slow_stops  = 0;
+my $log_read    = 0;
+
+# What has come to the log since the last call, as the doing of a fault.
+# Returns how many statements and sessions were ended, and how many lines there
+# are of what there was no more of.
+sub account
+{
+	my ($kind) = @_;
+	my $text = slurp_file($node->logfile, $log_read);
+	my ($ended, $bitten) = (0, 0);
+
+	$text =~ s/[^\n]*\z//;
+	$log_read += length($text);
+	for my $l (split /\n/, $text)
+	{
+		push @shot_dead, $1
+		  if $l =~ / postmaster .*\(PID (\d+)\) was terminated by signal 9\b/;
+		if ($l =~ /ERROR: .*canceling statement due to user request/
+			|| $l =~ /debug point "[^"]*" cancels$/)
+		{
+			$ended++;
+		}
+		elsif ($l =~ / client backend .*FATAL: .*terminating connection due to administrator command/)
+		{
+			if ($kind eq 'fast_stop') { $stopped++ }
+			else                      { $ended++ }
+		}
+		$bitten++ if $bite{$kind} && $l =~ $bite{$kind};
+	}
+	$cancels += $ended;
+	return ($ended, $bitten);
+}
+
+sub kills
+{
+	return @shot_dead + $postmasters;
+}
+
+# Whether the log says so behind the offset, now or within some seconds, in
+# which something is done again and again.
+sub log_says
+{
+	my ($pattern, $offset, $seconds, $meanwhile) = @_;
+	my $until = time + $seconds;
+
+	while (slurp_file($node->logfile, $offset) !~ $pattern)
+	{
+		return 0 if time > $until;
+		$meanwhile->() if $meanwhile;
+		usleep(20_000);
+	}
+	return 1;
+}
+
+# Whether a process is gone, or goes within some seconds.
+sub gone
+{
+	my ($pid) = @_;
+
+	for (1 .. 500)
+	{
+		return 1 unless kill(0, $pid);
+		usleep(20_000);
+	}
+	return 0;
 }
 
 #-----------------------------------------------------------------------------
@@ -458,8 +559,6 @@ sub writer
 sub reader
 {
 	my ($r) = @_;
-	my $floor = 0;        # of what a checkpoint has saved
-	my $watermark = '';
 
 	srand($seed + 7777 * $r);
 	while (!-e "$dir/stop")
@@ -555,7 +654,7 @@ sub child
 }
 
 #-----------------------------------------------------------------------------
-# Faults.  Each says whether it came to be.
+# Faults.  Each says whether it came to be, unless the log does (account()).
 
 sub worker_pid
 {
@@ -571,8 +670,35 @@ sub worker_pid
 sub kill_pid
 {
 	my ($pid) = @_;
+	my $offset = -s $node->logfile;
 
-	return defined $pid && $pid =~ /^\d+$/ && kill('KILL', $pid) ? 1 : 0;
+	return 0 unless defined $pid && $pid =~ /^\d+$/ && kill('KILL', $pid);
+	$shot{$pid} = 1;
+	return log_says(qr/\(PID $pid\) was terminated by signal 9\b/, $offset, 5);
+}
+
+# Workers and launchers end by themselves, and say nothing.
+sub terminate_pid
+{
+	my ($pid) = @_;
+
+	return 0
+	  unless defined $pid
+	  && $pid =~ /^\d+$/
+	  && (query("SELECT pg_terminate_backend($pid)") // '') eq 't';
+	return 0 unless gone($pid);
+	$cancels++;
+	return 1;
+}
+
+sub kill_postmaster
+{
+	my $pid = $node->{_pid};
+
+	weir_kill9($node);
+	my $dead = !kill(0, $pid);
+	$postmasters += $dead;
+	return $dead;
 }
 
 # Of the views that can be rebuilt.
@@ -617,7 +743,7 @@ sub client_signal
 {
 	my ($function) = @_;
 
-	return query("SELECT signal_clients('$function', 20)") || 0;
+	query("SELECT signal_clients('$function', 30)");
 }
 
 # Statements on one more view, each cancelled or ended on its way.
@@ -643,20 +769,25 @@ sub cancel_ddl
 		my $child = child(
 			sub {
 				run_script('ddl',
-					"SET application_name = 'ddl'; SET lock_timeout = '5s';\nBEGIN; $sql; COMMIT;\n");
+					"SET application_name = 'ddl'; SET lock_timeout = '5s';\n"
+					  . "SELECT FROM pg_sleep(0.1);\nBEGIN; $sql; COMMIT;\n");
 			});
-
-		usleep(10_000 + 80_000 * (($f->{pick} * 7919 * ++$n) % 1000) / 1000);
+		my $delay = 0.02 * (($f->{pick} * 7919 * ++$n) % 1000) / 1000;
 		my $function = ($f->{long} * 1000 + $n) % 2 ? 'pg_cancel_backend' : 'pg_terminate_backend';
-		query("SELECT $function(pid) FROM pg_stat_activity WHERE application_name = 'ddl'");
+
+		query("SELECT signal_ddl('$function', $delay)");
 		waitpid($child, 0);
 	}
-	return $n;
 }
 
 my %fault = (
 	worker_kill     => sub { kill_pid(worker_pid($_[0]{pick})) },
-	postmaster_kill => sub { weir_kill9($node); start_node(); 1 },
+	postmaster_kill => sub {
+		my $dead = kill_postmaster();
+
+		start_node();
+		$dead;
+	},
 	commit_kill     => sub {
 		my ($f) = @_;
 
@@ -666,6 +797,8 @@ my %fault = (
 			my @points =
 			  qw(stream_pre_commit order_publish log_append stream_write);
 
+			my $offset = -s $node->logfile;
+
 			unlink("$dir/commit_fault_taken");
 			put_file('commit_fault', $points[ int($f->{pick} * @points) ]);
 			for (1 .. 200)
@@ -674,7 +807,11 @@ my %fault = (
 				usleep(10_000);
 			}
 			unlink("$dir/commit_fault");
-			return -e "$dir/commit_fault_taken";
+
+			# nobody dies if no commit follows
+			return -e "$dir/commit_fault_taken"
+			  && log_says(qr/server process \(PID \d+\) was terminated by signal 9\b/,
+				$offset, 3);
 		}
 		return kill_pid(query('SELECT committer();'));
 	},
@@ -696,26 +833,21 @@ my %fault = (
 		my $before = time;
 		my $done = stop_node('fast');
 
-		put_file('wrong', sprintf("a fast stop took %.1f s\n", time - $before),
-			'>>')
-		  if time - $before > 20;
-		if (!$done) { weir_kill9($node) }
+		$slow_stops++ if time - $before > 20;
+		kill_postmaster() if !$done;
 		start_node();
 		$done;
 	},
 	worker_cancel => sub {
-		my $pid = worker_pid($_[0]{pick}) // return 0;
-		(query("SELECT pg_cancel_backend($pid)") // '') eq 't';
+		my $pid = worker_pid($_[0]{pick}) // return;
+		query("SELECT pg_cancel_backend($pid)");
 	},
-	worker_terminate => sub {
-		my $pid = worker_pid($_[0]{pick}) // return 0;
-		(query("SELECT pg_terminate_backend($pid)") // '') eq 't';
-	},
+	worker_terminate => sub { terminate_pid(worker_pid($_[0]{pick})) },
 	client_cancel    => sub { client_signal('pg_cancel_backend') },
 	client_terminate => sub { client_signal('pg_terminate_backend') },
 	launcher_terminate => sub {
-		(query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-				  . " WHERE backend_type = 'pg_weir launcher'") // '') eq 't';
+		terminate_pid(query('SELECT pid FROM pg_stat_activity'
+				  . " WHERE backend_type = 'pg_weir launcher'"));
 	},
 	pause => sub {
 		my ($f) = @_;
@@ -742,29 +874,42 @@ my %fault = (
 		defined query("SET lock_timeout = '5s'; BEGIN; $lock;"
 			  . " SELECT pg_sleep($f->{long}); ROLLBACK;");
 	},
-	# parallel workers take every slot that ended workers give back
+	# parallel workers take every slot that ended workers give back, while the
+	# launcher is slow
 	no_slots => sub {
 		my ($f) = @_;
+		my $launcher = query('SELECT pid FROM pg_stat_activity'
+			  . " WHERE backend_type = 'pg_weir launcher'") || return;
+		my $pids =
+		  query("SELECT string_agg(pid::text, ' ') FROM weir.workers") || return;
 		my @hogs = map {
 			my $h = $_;
 
 			child(
 				sub {
 					run_script("hog$h",
-						"SET statement_timeout = '1s'; SET parallel_setup_cost = 0;"
+						"\\set ON_ERROR_STOP 0\n"
+						  . "SET statement_timeout = '1s'; SET parallel_setup_cost = 0;"
 						  . " SET parallel_tuple_cost = 0;"
 						  . " SET min_parallel_table_scan_size = 0;"
 						  . " SET max_parallel_workers_per_gather = 6;\n"
-						  . "SELECT count(pg_sleep(0.01)) FROM hog;\n" x 10);
+						  . "SELECT count(pg_sleep(0.05)) FROM hog;\n" x 5);
 				});
 		} 1 .. 3;
-		for (1 .. 3)
-		{
-			usleep($f->{long} * 3e5);
-			query('SELECT pg_terminate_backend(pid) FROM weir.workers');
-		}
+		my $offset = -s $node->logfile;
+
+		usleep(3e5);
+		kill('STOP', $launcher);
+		# whatever becomes of this process
+		my $wake = child(
+			sub {
+				usleep(3e5 + $f->{long} * 1e6);
+				kill('CONT', $launcher);
+			});
+		kill('TERM', split / /, $pids);
+		waitpid($wake, 0);
+		log_says($bite{no_slots}, $offset, 4);
 		waitpid($_, 0) foreach @hogs;
-		1;
 	},
 	# everybody is there already
 	no_connections => sub {
@@ -785,13 +930,10 @@ my %fault = (
 			query('SELECT pg_terminate_backend(pid) FROM weir.workers');
 		}
 		waitpid($_, 0) foreach @crowd;
-		return $full;
 	},
 	# somebody holds all locks that shared memory has room for
 	no_locks => sub {
-		my ($f) = @_;
-
-		return (query('SELECT hold_locks(' . $f->{long} . ')') // '') eq 't';
+		query("SELECT hold_locks($_[0]{long})");
 	},
 	# no process may have much more memory than it has
 	memory_limit => sub {
@@ -799,30 +941,42 @@ my %fault = (
 		my %size =
 		  map { /^\s*(\d+)\s+(\d+)/ ? ($1 => $2) : () }
 		  `ps -o pid=,vsz= --ppid $node->{_pid}`;
-		my $more = 512 + int($f->{pick} * 8192);
+		my $more   = 512 + int($f->{pick} * 8192);
+		my $offset = -s $node->logfile;
+		my $limit  = sub {
+			system('prlimit', '--pid', $_,
+				'--as=' . 1024 * ($size{$_} + $more) . ':')
+			  foreach keys %size;
+		};
 
-		system('prlimit', '--pid', $_, '--as=' . 1024 * ($size{$_} + $more) . ':')
-		  foreach keys %size;
+		$limit->();
 		usleep($f->{long} * 2e6);
+		log_says(
+			$bite{memory_limit},
+			$offset, 8,
+			sub {
+				# those that came since, and none of them may grow
+				$more = 64;
+				%size =
+				  map { /^\s*(\d+)\s+(\d+)/ ? ($1 => $2) : () }
+				  `ps -o pid=,vsz= --ppid $node->{_pid}`;
+				$limit->();
+			});
 		system("for p in @{[ children() ]}; do prlimit --pid \$p --as=unlimited:; done"
 			  . ' >/dev/null 2>&1');
-		1;
 	},
 	ddl_cancel => sub { cancel_ddl($_[0]) },
 	# no WAL can be written: PostgreSQL's answer is a panic
 	full_wal => sub {
 		my ($f) = @_;
 		my $from = -s $node->logfile;
-		my $panic = 0;
+		my $panic;
 
 		return 0 unless $wal;
 		system("dd if=/dev/zero of=$wal/balloon bs=64k >/dev/null 2>&1");
-		for (1 .. 200)
-		{
-			$panic = slurp_file($node->logfile, $from) =~ /PANIC:.*No space left/;
-			last if $panic;
-			usleep(20_000);
-		}
+		# what was recycled is used up first
+		$panic = log_says(qr/PANIC:.*No space left/,
+			$from, 8, sub { query('SELECT pg_switch_wal()') });
 		usleep($f->{long} * 1e6);
 		unlink("$wal/balloon") or die "balloon: $!";
 
@@ -840,17 +994,18 @@ my %fault = (
 	full_disk => sub {
 		my ($f) = @_;
 
-		return 0 unless $space;
+		return unless $space;
+		my $offset = -s $node->logfile;
 		system("dd if=/dev/zero of=$space/balloon bs=64k >/dev/null 2>&1");
 		usleep($f->{long} * 1.5e6);
+		log_says($bite{full_disk}, $offset, 8);
 		unlink("$space/balloon") or die "balloon: $!";
-		1;
 	},
 	# no file may grow beyond what it has; views may fail of that
 	file_limit => sub {
 		my ($f) = @_;
 		my $size = query("SELECT greatest(pg_relation_size('ev'), 1048576)")
-		  // return 0;
+		  // return;
 		my $limit = sub {
 			my ($soft) = @_;
 			my @pids = ($node->{_pid}, children());
@@ -860,12 +1015,13 @@ my %fault = (
 		};
 
 		# once more for those that came between
+		my $offset = -s $node->logfile;
 		$limit->($size);
 		$limit->($size);
 		usleep($f->{long} * 1e6);
+		log_says($bite{file_limit}, $offset, 8, sub { $limit->($size) });
 		$limit->('unlimited');
 		$limit->('unlimited');
-		1;
 	},
 	point_cancel => sub {
 		worker_point($_[0], 'cancel', 'debug point "%s" cancels');
@@ -877,7 +1033,7 @@ my %fault = (
 		worker_point($_[0], 'fatal', 'debug point "%s" ended the process');
 	},
 	point_kill => sub {
-		worker_point($_[0], 'kill', 'was terminated by signal 9');
+		worker_point($_[0], 'kill', 'debug point "%s" kills');
 	},
 	# a new view catches up with what all the others have met
 	create => sub {
@@ -1068,15 +1224,22 @@ sub check_all
 
 my @children = ((map { child(\&writer, $_) } 1 .. WRITERS),
 	(map { child(\&reader, $_) } 1 .. READERS));
-my %injected = map { $_ => 0 } keys %weight;
 my $went_well = 1;
 
-sub kills
-{
-	my $n = 0;
+# Whose doing it is what the log says from now on.
+my $kind = '';
 
-	$n += $injected{$_} foreach @deaths;
-	return $n;
+sub settle
+{
+	my ($ended, $bitten) = account($kind);
+
+	$injected{$kind} += $ended if $cancelling{$kind};
+	if ($bite{$kind})
+	{
+		$injected{$kind}++ if $bitten;
+		$bites{$kind} += $bitten;
+	}
+	$kind = '';
 }
 
 usleep(500_000);
@@ -1085,11 +1248,21 @@ for (my $i = 0; $i < @schedule; $i++)
 	my $f = $schedule[$i];
 
 	usleep($f->{wait} * 1e6);
+	settle();
 	note(sprintf('%.1f s: %d %s', time - $started, $i + 1, $f->{kind}));
-	$injected{ $f->{kind} } += $fault{ $f->{kind} }->($f) || 0;
+	$kind = $f->{kind};
+	my $came = $fault{$kind}->($f);
+	$injected{$kind} += $came ? 1 : 0 if !$cancelling{$kind} && !$bite{$kind};
 	if (($i + 1) % CHECK_EVERY == 0 && $i < $#schedule)
 	{
+		usleep(100_000);
+		settle();
 		last unless $went_well = check_all('after ' . ($i + 1) . ' faults');
+	}
+	if ($i == $#schedule)
+	{
+		usleep(100_000);
+		settle();
 	}
 	push @schedule, shift @more
 	  if $i == $#schedule && kills() < $min_kills && @more;
@@ -1105,13 +1278,9 @@ if ($went_well)
 put_file('stop', '');
 waitpid($_, 0) foreach @children;
 
+settle();
 my $kills = kills();
 cmp_ok($kills, '>=', $min_kills, 'enough have died') if $went_well;
-my $cancels = $injected{worker_cancel} + $injected{worker_terminate}
-  + $injected{client_cancel} + $injected{client_terminate}
-  + $injected{launcher_terminate} + $injected{point_cancel}
-  + $injected{ddl_cancel}
-  + $injected{point_fatal};
 my $reads = 0;
 for my $r (1 .. READERS)
 {
@@ -1158,6 +1327,8 @@ is_deeply(\@failures, [], 'no view failed but for a full disk');
 # signals 9 and 3 are ours, 6 follows a panic or a failed assertion, which say so;
 # a startup process killed leaves a hint about backups
 my $log = slurp_file($node->logfile);
+is($slow_stops, 0, 'no fast stop took more than 20 s');
+
 my @bad = grep {
 	/TRAP:|PANIC:|terminated by signal (?!9\b|3\b|6\b)|not closed|leak|corrupt|checksum/
 	  && !/some data is corrupted and you will have to use the last backup/
@@ -1169,6 +1340,8 @@ is_deeply([ @bad[ 0 .. ($#bad < 10 ? $#bad : 10) ] ],
 	[], 'nothing in the log that must not be');
 
 my $figures = "seed=$seed faults=$faults kills=$kills cancels=$cancels "
+  . "stops=@{[ $injected{fast_stop} + $injected{immediate_stop} ]} "
+  . "stopped=$stopped slow_stops=$slow_stops "
   . "lost=$sum{lost} doubled=$sum{doubled} wrong=$sum{wrong} reads=$reads "
   . "torn=" . (-e "$dir/wrong" ? scalar(() = slurp_file("$dir/wrong") =~ /\n/g) : 0)
   . " transactions=" . ($sum{transactions} // 0)
@@ -1177,7 +1350,9 @@ my $figures = "seed=$seed faults=$faults kills=$kills cancels=$cancels "
   . " disk=" . (($ENV{WEIR_FSYNC} // '') eq 'on' ? $kills : 0)
   . " events=" . ($sum{events} // 0) . " late=" . ($sum{late} // 0)
   . sprintf(' drain=%.1f seconds=%.0f', $sum{slowest}, time - $started)
-  . join('', map { " fault:$_=$injected{$_}" } sort keys %injected);
+  . join('', map { " fault:$_=$injected{$_}" } sort keys %injected)
+  . join('', map { " bite:$_=$bites{$_}" } sort keys %bites)
+  . join('', map { " notrun:$_=1" } sort keys %not_run);
 diag($figures);
 if ($ENV{WEIR_FAULT_RESULT})
 {
