@@ -123,6 +123,14 @@ note("checkpoints every $interval, $workers workers");
 #-----------------------------------------------------------------------------
 # The server, quick to start: a crash on a disk would wait for it.
 
+# Who aborts leaves a core, without what is shared.
+system('prlimit', '--pid', $$, '--core=unlimited:');
+if (open(my $filter, '>', '/proc/self/coredump_filter'))
+{
+	print $filter "0x31\n";
+	close($filter);
+}
+
 my $dir  = tempdir(CLEANUP => 1);
 my $node = PostgreSQL::Test::Cluster->new('fault');
 my $wal = $ENV{WEIR_FAULT_WAL};
@@ -305,7 +313,15 @@ sub account
 		$bitten++ if $bite{$kind} && $l =~ $bite{$kind};
 	}
 	$cancels += $ended;
+	# a panic is the answer to this
+	unlink(cores()) if $kind eq 'full_wal';
 	return ($ended, $bitten);
+}
+
+# Where the kernel leaves them unless it is told otherwise.
+sub cores
+{
+	return glob($node->data_dir . '/core*');
 }
 
 sub kills
@@ -565,7 +581,10 @@ sub reader
 	{
 		my %last;
 		my $sql = "SET statement_timeout = '60s';\n";
-		my $least = -e "$dir/floor" ? slurp_file("$dir/floor") : 0;
+
+		# what a checkpoint has saved, whatever happened since
+		my ($least, $lowest) =
+		  -e "$dir/floor" ? split / /, slurp_file("$dir/floor") : (0, '-inf');
 
 		# all in one session, so the server lives from the first to the last
 		for (1 .. 12)
@@ -626,6 +645,7 @@ sub reader
 					$x = '-inf' if $x eq '' || $x eq '-Infinity';
 					$wrong = "$x after $last{w}"
 					  if defined $last{w} && $x + 0 < $last{w} + 0;
+					$wrong = "$x, and $lowest was saved" if $x + 0 < $lowest + 0;
 					$last{w} = $x;
 				}
 				elsif ($what =~ /^never less/)
@@ -1056,10 +1076,14 @@ my %fault = (
 	},
 	# what a checkpoint that has answered has saved, no crash takes away
 	checkpoint => sub {
-		my $n = query('SELECT sum(n) FROM pairs') // return 0;
+		my $saved = query("SELECT sum(n) || ' ' || coalesce(extract(epoch FROM"
+			  . " weir.watermark('ev')), '-infinity') FROM pairs") // return 0;
 
-		return 0 if $n eq '' || !defined query('SELECT weir.checkpoint()');
-		put_file('floor.new', $n);
+		return 0 if $saved eq '' || !defined query('SELECT weir.checkpoint()');
+		# commits that did not wait are on disk when one does that came later
+		return 0
+		  if !defined query("SELECT pg_logical_emit_message(true, 'fault', 'floor')");
+		put_file('floor.new', $saved);
 		rename("$dir/floor.new", "$dir/floor");
 		1;
 	});
@@ -1086,6 +1110,45 @@ sub resume_failed
 	return unless $failed;
 	query_patiently(
 		"SELECT count(weir.resume(view)) FROM weir.views WHERE state = 'failed'");
+}
+
+# One launcher, and workers that are known, as many as there may be; what is not
+# so in half a minute.
+sub crew
+{
+	my $odd;
+
+	for (1 .. 300)
+	{
+		$odd = query_patiently(
+			"SELECT concat(CASE WHEN launchers <> 1 THEN launchers || ' launchers; ' END,"
+			  . " CASE WHEN workers NOT BETWEEN 1 AND $workers THEN workers || ' workers; ' END,"
+			  . " CASE WHEN strangers > 0 THEN strangers || ' workers that weir.workers does not show; ' END)"
+			  . " FROM (SELECT count(*) FILTER (WHERE backend_type = 'pg_weir launcher') AS launchers,"
+			  . " count(*) FILTER (WHERE backend_type = 'pg_weir worker') AS workers,"
+			  . " count(*) FILTER (WHERE backend_type = 'pg_weir worker' AND NOT EXISTS"
+			  . " (SELECT FROM weir.workers w WHERE w.pid = a.pid)) AS strangers"
+			  . " FROM pg_stat_activity a) x");
+		last if $odd eq '';
+		usleep(100_000);
+	}
+	return $odd;
+}
+
+# The stream brief keeps some 200 kB, which are 2,500 events; a trimmer that
+# cannot have its lock comes again.
+sub retained
+{
+	my $events;
+
+	for (1 .. 30)
+	{
+		$events = query_patiently('SELECT count(*) FROM brief');
+		return '' if $events <= 10_000;
+		usleep(500_000);
+		query_patiently('SELECT weir.checkpoint()');
+	}
+	return "retention has left $events events; ";
 }
 
 sub check_all
@@ -1128,6 +1191,8 @@ sub check_all
 	  if $consumed ne 't' || $took > DRAIN;
 	query_patiently('SELECT weir.checkpoint()');
 	query_patiently("SELECT weir.wait_for(NULL, '60 s')");
+	$bad .= crew();
+	$bad .= retained();
 
 	# what clients were told
 	my (%told, $told_twice);
@@ -1327,8 +1392,16 @@ is_deeply(\@failures, [], 'no view failed but for a full disk');
 # signals 9 and 3 are ours, 6 follows a panic or a failed assertion, which say so;
 # a startup process killed leaves a hint about backups
 my $log = slurp_file($node->logfile);
+is_deeply([ cores() ], [], 'no core file');
 is($slow_stops, 0, 'no fast stop took more than 20 s');
 
+# Who was killed by nobody of us?  A debug point says that it kills; children
+# that do not heed SIGQUIT the postmaster itself ends.
+my $points = () = $log =~ /^debug point "[^"]*" kills$/mg;
+my @strange = grep { !$shot{$_} } @shot_dead;
+cmp_ok(scalar @strange, '<=', $points, 'each signal 9 was sent by a fault')
+  or diag("pids @strange")
+  if $log !~ /issuing SIGKILL to recalcitrant children/;
 my @bad = grep {
 	/TRAP:|PANIC:|terminated by signal (?!9\b|3\b|6\b)|not closed|leak|corrupt|checksum/
 	  && !/some data is corrupted and you will have to use the last backup/
