@@ -1377,17 +1377,16 @@ for my $file (glob("$dir/{writer,reader,ddl}*.err"))
 		next
 		  if $state =~ /^(57P0[1-5]|57014|08...|55P03|40P01|53100|53200|53300|42704)$/
 		  || $text =~ /^prepared transaction .* is busy/;
-		next if $text =~ /File too large|No space left|could not (extend|write)/;
+		next if $text =~ /File too large|No space left/;
 		next if $file =~ /ddl/ && $state =~ /^(42P01|42P07|55006)$/;
 		next if $text =~ /failed to map segment|annot allocate memory/;
 		$odd{"$state $text"}++;
 	}
 }
 is_deeply([ sort keys %odd ], [], 'no client met an error it should not');
-my @failures =
-  grep { !/could not (extend|write)|File too large|No space|debug point/ }
-  sort keys %failed_views;
-is_deeply(\@failures, [], 'no view failed but for a full disk');
+# a full disk passes, a file that may not grow does not
+my @failures = grep { !/File too large|debug point/ } sort keys %failed_views;
+is_deeply(\@failures, [], 'no view failed but for a limit of the size of files');
 
 # signals 9 and 3 are ours, 6 follows a panic or a failed assertion, which say so;
 # a startup process killed leaves a hint about backups
