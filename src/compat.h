@@ -253,6 +253,22 @@ DecodeTimezoneNameToTz(const char *name)
 #define weir_pgstat_returned(rel) ((rel)->pgstat_info->counts.tuples_returned)
 #endif
 
+/* Are there incremental backups? */
+#if PG_VERSION_NUM < 170000
+#define weir_wal_is_summarized() false
+#else
+#include "postmaster/walsummarizer.h"
+#define weir_wal_is_summarized() summarize_wal
+#endif
+
+/* "snapshot too old" */
+#if PG_VERSION_NUM < 170000
+#include "utils/snapmgr.h"
+#define weir_snapshots_expire() OldSnapshotThresholdActive()
+#else
+#define weir_snapshots_expire() false
+#endif
+
 /* Table access method callbacks whose signatures have changed. */
 #if PG_VERSION_NUM < 160000
 typedef bool WeirUpdateIndexes;

@@ -1075,6 +1075,9 @@ weir_log_scan_rewind(WeirLogScan *scan)
 		pfree(scan->joined);
 	scan->joined = NULL;
 	heap_rescan(scan->heap, NULL, false, false, false, false);
+	/* it would begin where the last range did, and turn round at the end */
+	if (scan->heap->rs_parallel == NULL)
+		heap_setscanlimits(scan->heap, 0, InvalidBlockNumber);
 	scan->range = -1;
 }
 
@@ -2581,10 +2584,12 @@ weir_log_held(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	{
 		const TrimTxn *txn = &trim.txns[i];
 
-		full = full || remain - txn->nbytes < keep_bytes;
+		/* what a run that stands for itself has of one that is read counts
+		 * with both */
+		full = full || remain < txn->nbytes + keep_bytes;
 		if (full && txn->arrival >= older_than)
 			continue;
-		remain -= txn->nbytes;
+		remain -= Min(remain, txn->nbytes);
 		for (int j = 0; j < n; j++)
 			if (txn->number > after[j])
 				held[j] += txn->nbytes;
@@ -2735,6 +2740,8 @@ weir_log_summarize(Relation rel, int max_ms, bool *more)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	TimestampTz until = TimestampTzPlusMilliseconds(weir_now(), max_ms);
 	List *wanted = weir_runs_wanted(rel);
+	int64 changing = -1; /* a page of the map that somebody writes to */
+	int ntried = 0;
 	int n = 0;
 	ListCell *lc;
 
@@ -2744,20 +2751,29 @@ weir_log_summarize(Relation rel, int max_ms, bool *more)
 		WeirRun *run = lfirst(lc);
 		Snapshot snapshot;
 
-		if (max_ms > 0 && n > 0 && weir_now() >= until)
+		if (weir_runs_map_page(run) == changing || !weir_runs_look(rel, run))
+			continue;
+		if (max_ms > 0 && ntried > 0 && weir_now() >= until)
 		{
 			*more = true;
 			break;
 		}
+		ntried++;
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		summarize_run(rel, snapshot, run);
 		UnregisterSnapshot(snapshot);
-		/* while it was read, somebody may have written into it */
+		/*
+		 * While it was read, somebody may have written into it, or, in servers
+		 * whose inserts give the map's page their LSN, near it.  There is no use
+		 * in trying the runs beside it now.
+		 */
 		if (weir_runs_unchanged(rel, run))
 		{
 			weir_runs_put(rel, run);
 			n++;
 		}
+		else
+			changing = weir_runs_map_page(run);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);

@@ -15,7 +15,10 @@
  * has the LSN it had when the summary was made, which was then the case too, no
  * page of the run has changed between.  Nobody needs to be told when a run
  * changes, and a row that is out of date does no harm.  An unlogged stream's
- * map has no LSN: it has no summaries.
+ * map has no LSN: it has no summaries.  (In the minor releases of 17 and 18 since
+ * 17.11 and 18.5 an insert or a delete that clears a bit gives the map's page its
+ * LSN, too: there it makes all summaries of the page's 255 MB invalid, which is
+ * more than need be, and right.)
  *
  * A summary that is valid when a scan begins is right for the scan's snapshot if
  * that was taken before: what the snapshot shows was on the page when it was
@@ -110,8 +113,16 @@ run_length(BlockNumber first)
 static XLogRecPtr
 visible_lsn(Relation rel, BlockNumber first, int blocks, Buffer *vmbuffer)
 {
+	/* two bits a block, the lower one says all-visible; a run, a multiple of
+	 * eight blocks, is a call for each of its blocks otherwise */
+	const uint16 all_visible = 0x5555;
+	const char *bits;
 	XLogRecPtr lsn;
 
+	StaticAssertStmt(VISIBILITYMAP_ALL_VISIBLE == 1 &&
+						 BITS_PER_HEAPBLOCK == 2 && WEIR_RUN_BLOCKS % 8 == 0 &&
+						 MAP_BLOCKS % 8 == 0,
+					 "the visibility map is not as it was");
 	/* pins the map's page, if there is one */
 	if (!(visibilitymap_get_status(rel, first, vmbuffer) &
 		  VISIBILITYMAP_ALL_VISIBLE))
@@ -119,15 +130,33 @@ visible_lsn(Relation rel, BlockNumber first, int blocks, Buffer *vmbuffer)
 	/* bits and LSN change under the exclusive lock */
 	LockBuffer(*vmbuffer, BUFFER_LOCK_SHARE);
 	lsn = PageGetLSN(BufferGetPage(*vmbuffer));
-	for (BlockNumber b = first; b < first + blocks; b++)
-		if (!(visibilitymap_get_status(rel, b, vmbuffer) &
-			  VISIBILITYMAP_ALL_VISIBLE))
+	bits = PageGetContents(BufferGetPage(*vmbuffer)) + first % MAP_BLOCKS / 4;
+	for (int i = 0; i < blocks / 4; i += sizeof(uint16))
+	{
+		uint16 eight;
+
+		memcpy(&eight, bits + i, sizeof(eight));
+		if ((eight & all_visible) != all_visible)
 		{
 			lsn = InvalidXLogRecPtr;
 			break;
 		}
+	}
 	LockBuffer(*vmbuffer, BUFFER_LOCK_UNLOCK);
 	return lsn;
+}
+
+/*
+ * May a summary be out of date and look valid?  What WAL summaries miss, an
+ * incremental backup restores as it was in the backup before: pages of the map
+ * whose bits were cleared (in servers where an insert does not register them)
+ * come back with their bits and their LSN, beside rows of weir.log_run that fit.
+ * And who passes over a page does not notice that his snapshot is too old.
+ */
+static bool
+cannot_be_trusted(void)
+{
+	return weir_wal_is_summarized() || weir_snapshots_expire();
 }
 
 /* Of what a row of this stream and this file holds; open: its last column. */
@@ -269,7 +298,8 @@ load_valid(Relation rel, bool opaque_too)
 	HeapTuple tuple;
 	int space;
 
-	if (nblocks < WEIR_RUN_BLOCKS || !RelationNeedsWAL(rel))
+	if (nblocks < WEIR_RUN_BLOCKS || !RelationNeedsWAL(rel) ||
+		cannot_be_trusted())
 		return result;
 	space = nblocks / WEIR_RUN_BLOCKS + 1;
 	result->runs = palloc_extended(space * sizeof(WeirRun), MCXT_ALLOC_HUGE);
@@ -356,6 +386,12 @@ weir_runs_wanted(Relation rel)
 
 	if (!RelationNeedsWAL(rel))
 		return NIL;
+	if (cannot_be_trusted())
+	{
+		/* nor later, when the setting has been changed */
+		remove_useless(rel, 0);
+		return NIL;
+	}
 	remove_useless(rel, nblocks);
 	valid = load_valid(rel, true);
 	while (first + run_length((BlockNumber) first) <= nblocks)
@@ -370,14 +406,31 @@ weir_runs_wanted(Relation rel)
 			i++;
 			continue;
 		}
-		run.lsn = visible_lsn(rel, run.first, run.blocks, &vmbuffer);
-		if (!XLogRecPtrIsInvalid(run.lsn))
+		if (!XLogRecPtrIsInvalid(
+				visible_lsn(rel, run.first, run.blocks, &vmbuffer)))
 			result =
 				lappend(result, memcpy(palloc(sizeof(run)), &run, sizeof(run)));
 	}
 	if (BufferIsValid(vmbuffer))
 		ReleaseBuffer(vmbuffer);
 	return result;
+}
+
+int64
+weir_runs_map_page(const WeirRun *run)
+{
+	return run->first / MAP_BLOCKS;
+}
+
+bool
+weir_runs_look(Relation rel, WeirRun *run)
+{
+	Buffer vmbuffer = InvalidBuffer;
+
+	run->lsn = visible_lsn(rel, run->first, run->blocks, &vmbuffer);
+	if (BufferIsValid(vmbuffer))
+		ReleaseBuffer(vmbuffer);
+	return !XLogRecPtrIsInvalid(run->lsn);
 }
 
 bool

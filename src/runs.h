@@ -76,9 +76,14 @@ extern WeirRuns *weir_runs_load(Relation rel);
  * For who makes summaries: the runs that want one, and the removal of those that
  * are of no use any more.  The caller holds ShareUpdateExclusiveLock.
  */
-extern List *weir_runs_wanted(Relation rel); /* of palloc'd WeirRun: first,
-											  * blocks and lsn set */
+extern List *weir_runs_wanted(Relation rel); /* of palloc'd WeirRun: first and
+											  * blocks set */
+/* Before it is read: sets lsn; false: it is not all visible any more. */
+extern bool weir_runs_look(Relation rel, WeirRun *run);
+/* Afterwards: is it what it was when looked at? */
 extern bool weir_runs_unchanged(Relation rel, const WeirRun *run);
+/* Which page of the visibility map it is of; they are numbered from 0. */
+extern int64 weir_runs_map_page(const WeirRun *run);
 /* Insert, or replace the one that is there. */
 extern void weir_runs_put(Relation rel, const WeirRun *run);
 

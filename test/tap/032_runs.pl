@@ -191,8 +191,30 @@ $node->stop('fast');
 $node->start;
 my $fetched = $sql->(q{SELECT heap_blks_read + heap_blks_hit FROM pg_statio_all_tables WHERE relid = 's'::regclass});
 cmp_ok($covered, '>', $blocks / 2, "$passed runs were summarized: $covered of $blocks blocks have a summary, $opaque are opaque");
-# four scans: for prepared transactions, and to catch up
-cmp_ok($fetched, '<', 2 * $blocks, "two starts fetched $fetched blocks");
+# four scans: for prepared transactions, and to catch up; since 17.11 the one row
+# has made all summaries invalid (src/runs.c)
+cmp_ok($fetched, '<', 2 * $blocks, "two starts fetched $fetched blocks") if $node->pg_version < 17;
+
+# A query by event time that is started again with another limit.
+$sql->('VACUUM s', q{SELECT weir.summarize('s')});
+my $late = $sql->('SELECT max(ts) - interval $$1 minute$$ FROM s');
+my $order = 'SELECT ARRAY(SELECT id FROM s WHERE ts >= x.a)';
+is( $sql->("$order FROM (VALUES ('$late'::timestamptz), ('-infinity')) x(a)"),
+	$sql->("$order FROM (VALUES ('$late'::timestamptz)) x(a)", "$order FROM (VALUES ('-infinity'::timestamptz)) x(a)"),
+	'the rows of each come in the order of the log');
+
+# Where incremental backups may be made, summaries are neither made nor used.
+if ($node->pg_version >= 17)
+{
+	cmp_ok($sql->('SELECT count(*) FROM weir.log_run'), '>', 0, 'there are some');
+	$node->append_conf('postgresql.conf', 'summarize_wal = on');
+	$node->reload;
+	$node->poll_query_until('postgres', q{SELECT current_setting('summarize_wal') = 'on'}) or die;
+	is($sql->(q{SELECT weir.summarize('s')}), '0', 'with summarize_wal none is made');
+	is($sql->('SELECT count(*) FROM weir.log_run'), '0', 'and none is kept');
+	$node->append_conf('postgresql.conf', 'summarize_wal = off');
+	$node->reload;
+}
 
 # Trimming by size: the oldest go, whole transactions, and nothing else; by age:
 # everything that is old.
