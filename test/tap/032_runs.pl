@@ -149,7 +149,8 @@ for my $round (1 .. $rounds)
 		# worker and counters start anew; W comes out of the log
 		my $w = $sql->(q{SELECT weir.watermark('s')});
 
-		$node->restart(rand() < 0.5 ? 'fast' : 'immediate');
+		$node->stop(rand() < 0.5 ? 'fast' : 'immediate');
+		$node->start;
 		is($sql->(q{SELECT weir.watermark('s')}), $w, 'watermark');
 		check();
 	}
@@ -185,7 +186,7 @@ my $covered = $sql->('SELECT coalesce(sum(blocks), 0) FROM weir.log_run WHERE NO
 $node->stop('fast');
 $node->start;
 $sql->(q{SELECT pg_stat_reset_single_table_counters('s'::regclass)});
-$node->restart('fast');
+$node->restart;
 weir_wait($node, 'started');
 $node->stop('fast');
 $node->start;
