@@ -142,6 +142,58 @@ $node->stop('immediate');
 $node->start;
 check('all windows final');
 
+# A crash empties an unlogged stream.  Its views keep what their last checkpoint
+# has, go on with what comes after that, and do not forget their W; that of the
+# stream begins anew.
+$node->safe_psql(
+	'postgres', q{
+	ALTER SYSTEM SET weir.checkpoint_interval = '1 h';
+	SELECT pg_reload_conf();
+	CREATE UNLOGGED TABLE u (k int, ts timestamptz NOT NULL)
+		USING stream WITH (event_time = ts, watermark_delay = '10 s');
+	CREATE MATERIALIZED VIEW u_total USING continuous AS
+		SELECT count(*) AS n, sum(k) AS s FROM u;
+	CREATE MATERIALIZED VIEW u_minute USING continuous AS
+		SELECT window_start, count(*) AS n FROM u, tumble(ts, '1 minute') GROUP BY window_start;
+	INSERT INTO u SELECT 1, '2026-01-01 00:00:00Z'::timestamptz + i * interval '1 s'
+		FROM generate_series(0, 199) i;});
+weir_wait($node);
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+$node->safe_psql('postgres',
+	q{INSERT INTO u SELECT 2, '2026-01-01 00:03:30Z' FROM generate_series(1, 10)});
+weir_wait($node);
+
+sub unlogged
+{
+	return $node->safe_psql(
+		'postgres', q{
+		SELECT n, s FROM u_total;
+		SELECT string_agg(extract(minute FROM window_start) || ':' || n, ' ' ORDER BY window_start) FROM u_minute;
+		SELECT count(*), extract(minute FROM weir.watermark('u')) FROM u;
+		SELECT extract(minute FROM watermark), late FROM weir.views WHERE view = 'u_minute'::regclass});
+}
+
+is(unlogged(), "210|220\n0:60 1:60 2:60 3:30\n210|3\n3|0", 'unlogged: before the crash');
+$node->stop('immediate');
+$node->start;
+weir_wait($node, 'unlogged: nothing to wait for');
+is(unlogged(), "200|200\n0:60 1:60 2:60 3:20\n0|\n3|0", 'unlogged: as of the last checkpoint');
+$node->safe_psql(
+	'postgres', q{
+	INSERT INTO u VALUES (4, '2026-01-01 00:01:00Z');
+	INSERT INTO u SELECT 4, '2026-01-01 00:03:30Z' FROM generate_series(1, 5);});
+weir_wait($node);
+is(unlogged(), "206|224\n0:60 1:60 2:60 3:25\n6|3\n3|1",
+	'unlogged: what comes then counts, or is late');
+$node->stop('fast');
+$node->start;
+weir_wait($node);
+is(unlogged(), "206|224\n0:60 1:60 2:60 3:25\n6|3\n3|1", 'unlogged: an orderly stop keeps it all');
+$node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW u_total');
+weir_wait($node);
+is($node->safe_psql('postgres', 'TABLE u_total'), '6|24',
+	'unlogged: REFRESH is from the events that are there');
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
