@@ -812,3 +812,10 @@ CREATE AGGREGATE weir.last(value anyelement, at pg_catalog.timestamptz) (
 );
 COMMENT ON AGGREGATE weir.last(anyelement, pg_catalog.timestamptz) IS
 	'value of the latest row; of equal times, of the one that came last';
+
+/*
+ * Where the library is not preloaded none of this works.  Say so now: what comes
+ * first, CREATE TABLE ... WITH (event_time = ...), core would refuse on its own,
+ * before it loads the library, and without a hint.
+ */
+SELECT FROM weir.workers;

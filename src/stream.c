@@ -1857,16 +1857,23 @@ static void
 stream_new_file(Relation rel, const RelFileLocator *locator, char persistence,
 				TransactionId *xid, MultiXactId *multi)
 {
+	WeirStreamShared *s;
+
 	if (persistence == RELPERSISTENCE_TEMP)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("stream \"%s\" cannot be temporary",
 							   RelationGetRelationName(rel)),
 						errdetail("Background workers could not read it."),
 						errhint("Create it UNLOGGED, or write USING heap.")));
-	if (weir_shared && !OidIsValid(rel->rd_rel->relrewrite))
-	{
-		WeirStreamShared *s = weir_shmem_stream(RelationGetRelid(rel), false);
 
+	/*
+	 * Where the library is not preloaded this may be a TRUNCATE that our
+	 * utility hook has not seen, of events that views have not consumed.
+	 */
+	if (!OidIsValid(rel->rd_rel->relrewrite) && !IsBinaryUpgrade)
+	{
+		weir_shmem_require();
+		s = weir_shmem_stream(RelationGetRelid(rel), false);
 		if (s)
 			s->watermark_valid = false;
 	}
