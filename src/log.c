@@ -1879,6 +1879,8 @@ weir_log_reader_poll(WeirLogReader *r, Relation rel)
 	{
 		Snapshot snapshot;
 
+		weir_debug_point("reader-scan");
+
 		/*
 		 * The horizon again: what was below it is visible to a snapshot taken
 		 * now.  Whatever else the snapshot shows is complete too, and may come

@@ -95,9 +95,14 @@
 #include "stream.h"
 #include "worker.h"
 
+/* After so much of the log a view is checkpointed, whatever the interval. */
+#ifdef WEIR_DEBUG
+#define CHECKPOINT_LOG (UINT64CONST(16) * 1024 * 1024)
+#else
 #define CHECKPOINT_LOG (UINT64CONST(1024) * 1024 * 1024)
-#define LOCK_TIMEOUT   "500ms" /* less than deadlock_timeout: we yield first */
-#define TICK		   USECS_PER_SEC
+#endif
+#define LOCK_TIMEOUT "500ms" /* less than deadlock_timeout: we yield first */
+#define TICK		 USECS_PER_SEC
 
 #define SWEEP_EVERY USECS_PER_SEC
 #define CLOSE_EVERY (100 * INT64CONST(1000))
@@ -1836,6 +1841,7 @@ do_batch(Cohort *c)
 	bool any;
 
 	start_transaction();
+	weir_debug_point("batch-open");
 	rel = weir_batch_open_stream(c->stream);
 	report_activity(c);
 	weir_debug_point("batch-start");

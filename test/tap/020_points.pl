@@ -49,6 +49,7 @@ my %place = (
 my @elsewhere = (
 	'streams-listed',                         # debug_list.spec
 	'part-through',                           # 018_parts.pl
+	'batch-open', 'reader-scan',              # 038_hints.pl
 	'adopt-prepared', 'prepared-ended', 'stream-entry',    # 011_commit_order.pl
 	'retention-marked', 'retention-commit');               # 023_lost.pl
 
