@@ -107,8 +107,101 @@ cmp_ok(
 	'>', 7 * 10, 'windows became final');
 is(weir_patiently($node, "SELECT sum(late) FROM weir.views"), '0', 'nothing was late');
 
-# The state survives its worker: a successor of one that ended by FATAL goes
-# on from shared memory; nothing is replayed.
+# State and position survive a worker that ends by FATAL, or meets an ERROR, as
+# one pair, and its successor goes on from them.  A function in the view counts
+# what is folded, in a sequence, which no abort takes back: what was published is
+# not folded again.
+$node->safe_psql('postgres', <<'SQL');
+ALTER SYSTEM SET weir.checkpoint_interval = '1h';
+SELECT pg_reload_conf();
+CREATE SEQUENCE folds;
+CREATE FUNCTION counting(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM nextval('public.folds'); RETURN $1; END $$;
+CREATE TABLE c (k int) USING stream;
+CREATE MATERIALIZED VIEW counted USING continuous AS
+  SELECT count(*) AS n, sum(counting(k)) AS total FROM c;
+SELECT weir.wait_for('counted', '60 s');
+SELECT weir.checkpoint();
+SQL
+my $inserted = 1000;
+my $on_disk = q{SELECT coalesce(max(position), 0) FROM weir.view_position
+	WHERE view = 'counted'::regclass};
+my $position = $node->safe_psql('postgres', $on_disk);
+$node->safe_psql('postgres', <<'SQL');
+INSERT INTO c SELECT i FROM generate_series(1, 1000) i;
+SELECT weir.wait_for('counted', '60 s');
+SQL
+
+sub folds { return $node->safe_psql('postgres', 'SELECT last_value FROM folds') }
+
+sub rows_until
+{
+	my ($happened) = @_;
+	for (1 .. 600)
+	{
+		$node->safe_psql('postgres', 'INSERT INTO c VALUES (1)');
+		$inserted++;
+		return if $happened->();
+		select(undef, undef, undef, 0.05);
+	}
+	die 'it does not happen';
+}
+
+sub debug_points
+{
+	my ($value) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET weir.debug_points = '$value'");
+	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+}
+
+is(folds(), $inserted, 'each event was folded once');
+for my $point ('batch-start', 'batch-folded')
+{
+	my $from = -s $node->logfile;
+	my $again = folds() - $inserted;
+	my $deaths;
+
+	debug_points("$point=fatal");
+	rows_until(sub {
+		$deaths = () = slurp_file($node->logfile, $from) =~ /debug point "$point" ended the process/g;
+		return $deaths >= 2;
+	});
+	cmp_ok($node->safe_psql('postgres', 'SELECT n FROM counted'),
+		'>=', 1000, "$point: readers see the state of a worker that is dead");
+	debug_points('');
+	exact("FATAL at $point");
+	is($node->safe_psql('postgres', 'SELECT n FROM counted'), $inserted, "$point: all counted");
+	$again = folds() - $inserted - $again;
+	# what it was about to publish, once more for each death
+	if ($point eq 'batch-start') { is($again, 0, "$point: nothing is folded again") }
+	else
+	{
+		cmp_ok($again, '>', 0, "$point: what was not published is folded again");
+		cmp_ok($again, '<', 1000, "$point: and nothing else");
+	}
+}
+
+my $again = folds() - $inserted;
+debug_points('batch-folded=error@1');
+rows_until(sub { return folds() - $inserted > $again });
+debug_points('');
+exact('ERROR at batch-folded');
+cmp_ok(folds() - $inserted - $again, '<', 1000, 'ERROR: only what was not published is folded again');
+is($node->safe_psql('postgres', $on_disk), $position, 'without a checkpoint on the way');
+
+# the sequence does tell: this is replayed
+my $victim = worker();
+kill('KILL', $victim);
+$node->poll_query_until('postgres',
+	"SELECT count(*) > 0 AND bool_and(pid <> $victim) FROM weir.workers")
+  or die 'no new worker';
+exact('kill -9 of the worker');
+is(weir_patiently($node, 'SELECT n FROM counted'), $inserted, 'kill -9: all counted');
+cmp_ok(weir_patiently($node, 'SELECT last_value FROM folds'),
+	'>', $inserted + 1000, 'after a crash all is folded again');
+$node->safe_psql('postgres', 'ALTER SYSTEM RESET weir.checkpoint_interval');
+$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
+
 my $log = slurp_file($node->logfile);
 unlike($log, qr/TRAP:|PANIC:/, 'no assertion failed, no panic');
 
