@@ -19,7 +19,8 @@ CREATE TABLE weir.view_wish (
 	wanted pg_catalog."char" NOT NULL,
 	generation pg_catalog.int8 NOT NULL,
 	resumes pg_catalog.int8 NOT NULL,
-	since pg_catalog.int8 NOT NULL
+	since pg_catalog.int8 NOT NULL,
+	kept_through pg_catalog.int8 NOT NULL
 ) USING heap WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0,
 	autovacuum_vacuum_threshold = 100);
 CREATE INDEX view_wish_stream_idx ON weir.view_wish USING btree (stream);
@@ -123,7 +124,8 @@ REVOKE ALL ON weir.error_log FROM PUBLIC;
 
 CREATE TABLE weir.stream_trim (
 	stream pg_catalog.oid NOT NULL PRIMARY KEY,
-	up_to pg_catalog.int8 NOT NULL
+	up_to pg_catalog.int8 NOT NULL,
+	max_time pg_catalog.int8 NOT NULL
 ) USING heap;
 REVOKE ALL ON weir.stream_trim FROM PUBLIC;
 

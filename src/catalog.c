@@ -76,7 +76,8 @@ enum
 	Anum_wish_generation,
 	Anum_wish_resumes,
 	Anum_wish_since,
-	Natts_wish = Anum_wish_since
+	Anum_wish_kept_through,
+	Natts_wish = Anum_wish_kept_through
 };
 
 /* Columns of weir.view_position */
@@ -910,6 +911,7 @@ wish_from_tuple(WeirWish *wish, HeapTuple tuple, TupleDesc desc)
 	wish->generation = DatumGetInt64(values[Anum_wish_generation - 1]);
 	wish->resumes = DatumGetInt64(values[Anum_wish_resumes - 1]);
 	wish->since = (WeirNumber) DatumGetInt64(values[Anum_wish_since - 1]);
+	wish->kept_through = DatumGetInt64(values[Anum_wish_kept_through - 1]);
 }
 
 bool
@@ -1004,6 +1006,7 @@ weir_catalog_wish_put(const WeirWish *wish)
 	values[Anum_wish_generation - 1] = Int64GetDatum(wish->generation);
 	values[Anum_wish_resumes - 1] = Int64GetDatum(wish->resumes);
 	values[Anum_wish_since - 1] = Int64GetDatum((int64) wish->since);
+	values[Anum_wish_kept_through - 1] = Int64GetDatum(wish->kept_through);
 
 	rel = weir_catalog_open("view_wish", Natts_wish, RowExclusiveLock);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
@@ -1037,12 +1040,13 @@ enum
 {
 	Anum_trim_stream = 1,
 	Anum_trim_up_to,
-	Natts_trim = Anum_trim_up_to
+	Anum_trim_max_time,
+	Natts_trim = Anum_trim_max_time
 };
 
 /* The row of a stream, a copy; NULL: none. */
 static HeapTuple
-find_trim(Relation rel, Oid stream, WeirNumber *up_to)
+find_trim(Relation rel, Oid stream, WeirNumber *up_to, int64 *max_time)
 {
 	SysScanDesc scan;
 	ScanKeyData key;
@@ -1050,6 +1054,7 @@ find_trim(Relation rel, Oid stream, WeirNumber *up_to)
 	bool isnull;
 
 	*up_to = WEIR_NO_NUMBER;
+	*max_time = WEIR_NO_TIME;
 	key_oid(&key, Anum_trim_stream, stream);
 	scan = systable_beginscan(rel, weir_catalog_table("stream_trim_pkey"), true,
 							  NULL, 1, &key);
@@ -1059,43 +1064,73 @@ find_trim(Relation rel, Oid stream, WeirNumber *up_to)
 		tuple = heap_copytuple(tuple);
 		*up_to = (WeirNumber) DatumGetInt64(heap_getattr(
 			tuple, Anum_trim_up_to, RelationGetDescr(rel), &isnull));
+		*max_time = DatumGetInt64(heap_getattr(tuple, Anum_trim_max_time,
+											   RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan(scan);
 	return tuple;
 }
 
 WeirNumber
-weir_catalog_trimmed(Oid stream)
+weir_catalog_trimmed(Oid stream, int64 *max_time)
 {
 	Relation rel =
 		weir_catalog_open("stream_trim", Natts_trim, AccessShareLock);
 	WeirNumber up_to;
+	int64 time;
 
-	(void) find_trim(rel, stream, &up_to);
+	(void) find_trim(rel, stream, &up_to, &time);
 	table_close(rel, AccessShareLock);
+	if (max_time != NULL)
+		*max_time = time;
 	return up_to;
 }
 
-void
-weir_catalog_set_trimmed(Oid stream, WeirNumber up_to)
+/* old: the version to be replaced, or NULL. */
+static void
+put_trim(Relation rel, HeapTuple old, Oid stream, WeirNumber up_to,
+		 int64 max_time)
 {
-	Relation rel =
-		weir_catalog_open("stream_trim", Natts_trim, RowExclusiveLock);
-	WeirNumber before;
-	HeapTuple old = find_trim(rel, stream, &before);
 	Datum values[Natts_trim];
 	bool nulls[Natts_trim] = {false};
 	HeapTuple tuple;
 
 	values[Anum_trim_stream - 1] = ObjectIdGetDatum(stream);
-	values[Anum_trim_up_to - 1] = Int64GetDatum((int64) Max(up_to, before));
+	values[Anum_trim_up_to - 1] = Int64GetDatum((int64) up_to);
+	values[Anum_trim_max_time - 1] = Int64GetDatum(max_time);
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	if (HeapTupleIsValid(old))
 		CatalogTupleUpdate(rel, &old->t_self, tuple);
 	else
 		CatalogTupleInsert(rel, tuple);
-	table_close(rel, NoLock);
 	CommandCounterIncrement();
+}
+
+void
+weir_catalog_set_trimmed(Oid stream, WeirNumber up_to, int64 max_time)
+{
+	Relation rel =
+		weir_catalog_open("stream_trim", Natts_trim, RowExclusiveLock);
+	WeirNumber before;
+	int64 time;
+	HeapTuple old = find_trim(rel, stream, &before, &time);
+
+	put_trim(rel, old, stream, Max(up_to, before), Max(max_time, time));
+	table_close(rel, NoLock);
+}
+
+void
+weir_catalog_forget_trimmed_time(Oid stream)
+{
+	Relation rel =
+		weir_catalog_open("stream_trim", Natts_trim, RowExclusiveLock);
+	WeirNumber up_to;
+	int64 time;
+	HeapTuple old = find_trim(rel, stream, &up_to, &time);
+
+	if (HeapTupleIsValid(old) && time != WEIR_NO_TIME)
+		put_trim(rel, old, stream, up_to, WEIR_NO_TIME);
+	table_close(rel, NoLock);
 }
 
 void

@@ -15,7 +15,7 @@
  *	weir.late_pending	late events of a rebuild before its swap (late.c).
  *						Workers only.
  *	weir.stream_trim	one row a stream that has lost events to retention or
- *						TRUNCATE: up to which number.
+ *						TRUNCATE: up to which number, and event time.
  *	weir.stream_end		one row a stream that has ended: since when.
  *	weir.log_run		what is in the log of a stream, 8 MB a row (runs.c).
  *	weir.error_log		events skipped by on_error = skip, and the error that
@@ -134,12 +134,15 @@ typedef struct WeirWish
 {
 	Oid view;
 	Oid stream;
-	char wanted;	  /* WEIR_WANT_* */
-	int64 generation; /* REFRESH increments; starts at 1 */
-	int64 resumes;	  /* weir.resume increments: clears a failure */
-	WeirNumber since; /* what the view counted of its stream began after this
+	char wanted;		/* WEIR_WANT_* */
+	int64 generation;	/* REFRESH increments; starts at 1 */
+	int64 resumes;		/* weir.resume increments: clears a failure */
+	WeirNumber since;	/* what the view counted of its stream began after this
 					   * number: what was trimmed before; or it has counted
 					   * events that this server never had */
+	int64 kept_through; /* the generation does not build windows with end <=
+						 * this: the rows of the one before stay;
+						 * PG_INT64_MIN: all are built */
 } WeirWish;
 
 #define WEIR_SINCE_LOST ((WeirNumber) PG_INT64_MAX)
@@ -152,10 +155,17 @@ extern void weir_catalog_wish_delete(Oid view);
 
 /* ---- what streams have lost ---- */
 
-/* Events up to this number are gone; WEIR_NO_NUMBER: none. */
-extern WeirNumber weir_catalog_trimmed(Oid stream);
-/* Never lowers it. */
-extern void weir_catalog_set_trimmed(Oid stream, WeirNumber up_to);
+/*
+ * Events up to this number are gone; WEIR_NO_NUMBER: none.  *max_time, unless
+ * NULL: the largest event time among them; WEIR_NO_TIME: they had none,
+ * PG_INT64_MAX: it is not known.
+ */
+extern WeirNumber weir_catalog_trimmed(Oid stream, int64 *max_time);
+/* Never lowers either. */
+extern void weir_catalog_set_trimmed(Oid stream, WeirNumber up_to,
+									 int64 max_time);
+/* The event time is another column from now on, and no window is over it yet. */
+extern void weir_catalog_forget_trimmed_time(Oid stream);
 extern void weir_catalog_forget_stream(Oid stream);
 
 /* ---- streams that have ended ---- */

@@ -82,11 +82,13 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "catalog.h"
 #include "compat.h"
 #include "ddl.h"
 #include "debug.h"
+#include "flow.h"
 #include "guc.h"
 #include "late.h"
 #include "launcher.h"
@@ -1253,8 +1255,9 @@ view_created(Oid view, bool run, bool notice)
 	wish.wanted = run ? WEIR_WANT_RUN : WEIR_WANT_STOP;
 	wish.generation = 1;
 	wish.resumes = 0;
+	wish.kept_through = PG_INT64_MIN;
 	weir_log_lock_history(plan->stream, false);
-	wish.since = weir_catalog_trimmed(plan->stream);
+	wish.since = weir_catalog_trimmed(plan->stream, NULL);
 	weir_catalog_wish_put(&wish);
 	if (run)
 	{
@@ -1456,6 +1459,7 @@ check_event_time(Alter *alter)
 						get_rel_name(alter->relid)),
 				 errhint("Copy the events into a new stream, or TRUNCATE this "
 						 "one first.")));
+	weir_catalog_forget_trimmed_time(alter->relid);
 }
 
 /* Options of continuous views that ALTER may not touch. */
@@ -1706,6 +1710,89 @@ view_is_lost(Oid view, const WeirWish *wish)
 			row.failed_resumes == WEIR_LOST);
 }
 
+static char *
+window_end_text(const WeirViewPlan *plan, int64 end)
+{
+	return DatumGetCString(DirectFunctionCall1(
+		plan->window.is_timestamptz ? timestamptz_out : timestamp_out,
+		TimestampGetDatum(end)));
+}
+
+/*
+ * A view that has counted events that are gone: windows that hold none of them
+ * can be rebuilt.  They all end after any that holds some, so those stay, if
+ * nothing more can come into them.  Returns the last end of what stays.
+ */
+static int64
+rebuilt_after(Oid view, const WeirViewPlan *plan, const WeirWish *wish,
+			  int64 trimmed_time)
+{
+	const WeirWindow *w = &plan->window;
+	WeirPositionRow row;
+	WeirSecure secure;
+	int64 through;
+
+	if (wish->since == WEIR_SINCE_LOST || trimmed_time == WEIR_NO_TIME ||
+		trimmed_time == PG_INT64_MAX || w->kind == WEIR_WINDOW_NONE ||
+		weir_window_is_span(w) || w->by_arrival ||
+		!weir_flow_shows_window(plan))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot refresh continuous view \"%s\"",
+						get_rel_name(view)),
+				 errdetail("It has counted events that stream \"%s\" does not "
+						   "hold any more.",
+						   get_rel_name(plan->stream)),
+				 errhint("To begin anew from the events that are left, use "
+						 "REFRESH MATERIALIZED VIEW ... WITH NO DATA first.")));
+
+	weir_secure_enter(&secure, plan->owner,
+					  weir_catalog_view_options(view)->settings);
+	through = weir_window_through(w, trimmed_time);
+	weir_secure_leave(&secure);
+	if (!weir_catalog_position_get(view, -1, NULL, &row, NULL) ||
+		row.closed_before < through)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot refresh continuous view \"%s\" yet",
+					get_rel_name(view)),
+			 errdetail("Stream \"%s\" does not hold all events of windows "
+					   "that end at %s or before, and they are not all final.",
+					   get_rel_name(plan->stream),
+					   window_end_text(plan, through)),
+			 errhint("Wait until the watermark has passed that by "
+					 "allowed_lateness, call weir.checkpoint(), and try "
+					 "again.")));
+	return through;
+}
+
+static void
+say_what_stays(Oid view, const WeirViewPlan *plan, int64 through)
+{
+	Relation rel = table_open(view, NoLock);
+	WeirSecure secure;
+	int64 count;
+
+	weir_secure_enter(&secure, plan->owner,
+					  weir_catalog_view_options(view)->settings);
+	count = weir_flow_count_final(plan, rel, through);
+	weir_secure_leave(&secure);
+	table_close(rel, NoLock);
+	ereport(NOTICE,
+			(errmsg_plural("continuous view \"%s\" keeps %lld final row as it "
+						   "is",
+						   "continuous view \"%s\" keeps %lld final rows as "
+						   "they are",
+						   (unsigned long) count, get_rel_name(view),
+						   (long long) count),
+			 errdetail("Stream \"%s\" does not hold all events of windows that "
+					   "end at %s or before. Windows that end later are "
+					   "rebuilt.",
+					   get_rel_name(plan->stream),
+					   window_end_text(plan, through))));
+}
+
 /* Make a view that was stopped or runs (re)start from the retained log. */
 static void
 start_view(Oid view)
@@ -1713,21 +1800,24 @@ start_view(Oid view)
 	WeirViewPlan *plan = plan_view(view, owner_of(view), false, true);
 	WeirWish wish;
 	WeirNumber trimmed;
+	int64 trimmed_time;
 	Relation rel;
 	bool adopted = false; /* starts from what a restore has brought */
 
 	weir_log_lock_history(plan->stream, false);
-	trimmed = weir_catalog_trimmed(plan->stream);
+	trimmed = weir_catalog_trimmed(plan->stream, &trimmed_time);
 	if (!weir_catalog_wish_get(view, &wish))
 	{
 		wish.view = view;
 		wish.generation = 1;
 		wish.resumes = 0;
+		wish.kept_through = PG_INT64_MIN;
 	}
 	else if (wish.wanted == WEIR_WANT_STOP)
 		adopted = weir_portal_adopt(plan, &wish);
 	else
 	{
+		wish.kept_through = PG_INT64_MIN;
 		/* one that is lost can have no more than what is left */
 		if (wish.since != WEIR_SINCE_LOST && wish.since < trimmed &&
 			view_is_lost(view, &wish))
@@ -1741,16 +1831,10 @@ start_view(Oid view)
 						   "complete.",
 						   get_rel_name(plan->stream))));
 		else if (wish.since == WEIR_SINCE_LOST || wish.since < trimmed)
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot refresh continuous view \"%s\"",
-						get_rel_name(view)),
-				 errdetail("It has counted events that stream \"%s\" does not "
-						   "hold any more.",
-						   get_rel_name(plan->stream)),
-				 errhint("To begin anew from the events that are left, use "
-						 "REFRESH MATERIALIZED VIEW ... WITH NO DATA first.")));
+		{
+			wish.kept_through = rebuilt_after(view, plan, &wish, trimmed_time);
+			say_what_stays(view, plan, wish.kept_through);
+		}
 
 		/* the old generation answers until the new one has caught up */
 		wish.generation++;
@@ -1760,7 +1844,9 @@ start_view(Oid view)
 	if (!adopted)
 	{
 		wish.wanted = WEIR_WANT_RUN;
-		wish.since = trimmed;
+		/* windows that stay have counted what they have */
+		if (wish.kept_through == PG_INT64_MIN)
+			wish.since = trimmed;
 	}
 	weir_catalog_wish_put(&wish);
 
@@ -1783,6 +1869,7 @@ stop_view(Oid view)
 	if (weir_catalog_wish_get(view, &wish))
 	{
 		wish.wanted = WEIR_WANT_STOP;
+		wish.kept_through = PG_INT64_MIN;
 
 		/* a worker that still runs the old generation cannot mistake it */
 		wish.generation++;
@@ -2006,7 +2093,8 @@ truncate_tables(Utility *u)
 					 errhint("Call weir.wait_for() first; a paused or "
 							 "failed view must be resumed or dropped.")));
 		}
-		weir_catalog_set_trimmed(stream, number);
+		weir_catalog_set_trimmed(stream, number,
+								 weir_stream_truncated_time(stream));
 		begin_anew(stream);
 		truncated_at_commit = append_oid(truncated_at_commit, stream);
 	}

@@ -590,6 +590,25 @@ note_owner(WeirFlow *flow)
 						limit < 0 ? 0 : Max((uint64) limit * 1024, 1));
 }
 
+/*
+ * What a rebuild leaves as it is, by its wish.  There may be a later one by now:
+ * that overtakes it.
+ */
+static int64
+wished_kept_through(const WeirFlow *flow)
+{
+	WeirWish wish;
+
+	if (!weir_catalog_wish_get(flow->view, &wish) ||
+		wish.generation != flow->generation)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("rebuild of continuous view \"%s\" was overtaken by "
+						"another one",
+						get_rel_name(flow->view))));
+	return wish.kept_through;
+}
+
 /* snapshot: of a copy; NULL: the flow is the view's. */
 static void
 open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
@@ -634,6 +653,9 @@ open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
 		ItemPointerSetInvalid(&p->checkpoint.tid);
 	}
 	weir_catalog_position_check(row);
+	flow->kept_through =
+		row->answering ? PG_INT64_MIN : wished_kept_through(flow);
+	row->closed_before = Max(row->closed_before, flow->kept_through);
 	flow->closed_before = row->closed_before;
 	flow->lateness = row->allowed_lateness;
 	pg_atomic_write_u64(&flow->v->allowed_lateness, flow->lateness);
@@ -1145,6 +1167,18 @@ gather_row(WeirFlow *flow, TupleTableSlot *slot, uint64 ordinal, int64 pane,
 		fold_rows(flow);
 }
 
+/* The end of the first window of the row at hand that is not one that stays. */
+static int64
+first_built(const WeirFlow *flow, int64 pane)
+{
+	int64 first = flow->priv->memo_end;
+
+	return first > flow->kept_through
+			   ? first
+			   : weir_window_next_end(&flow->plan->window, pane,
+									  flow->kept_through);
+}
+
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -1157,11 +1191,15 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	slot_getallattrs(slot);
 	if (!row_pane(flow, slot, &pane, &first))
 	{
+		/* whether it is late for windows that stay was judged when it came */
+		if (pane <= flow->kept_through)
+			return true;
 		p->late++;
 		weir_late_add(p->late_events, pane, p->watermarks[*p->at_chunk]);
 		return true;
 	}
-	if (weir_window_overlaps(&flow->plan->window) && first != p->memo_end)
+	if (weir_window_overlaps(&flow->plan->window) && first != p->memo_end &&
+		first > first_built(flow, pane))
 		p->late_partial++;
 	if (flow->plan->nsets == 0)
 		gather_row(flow, slot, ordinal, pane, first, -1);
@@ -2245,6 +2283,12 @@ weir_flow_sweep(WeirFlow *flow)
 	CommitTransactionCommand();
 }
 
+bool
+weir_flow_shows_window(const WeirViewPlan *plan)
+{
+	return plan->window_end_column != 0 || plan->window_start_column != 0;
+}
+
 /* The end of the window that a final row shows; false: it shows none. */
 static bool
 row_window_end(const WeirViewPlan *plan, TupleTableSlot *slot, int64 *end)
@@ -2324,6 +2368,69 @@ weir_flow_expire(WeirFlow *flow)
 
 /* ---------- the swap ---------- */
 
+/*
+ * The final rows of windows with end <= through, as the active snapshot shows
+ * them: how many; they go into the heap "to" as well, frozen, unless it is NULL.
+ */
+static int64
+keep_rows(const WeirViewPlan *plan, Relation view, int64 through, Relation to)
+{
+	TupleTableSlot *slot = table_slot_create(view, NULL);
+	BulkInsertState bistate = to ? GetBulkInsertState() : NULL;
+	CommandId cid = to ? GetCurrentCommandId(true) : 0;
+	TableScanDesc scan = table_beginscan(view, GetActiveSnapshot(), 0, NULL);
+	int64 count = 0;
+
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		int64 end;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!row_window_end(plan, slot, &end) || end > through)
+			continue;
+		count++;
+		if (to)
+			table_tuple_insert(to, slot, cid,
+							   TABLE_INSERT_SKIP_FSM | TABLE_INSERT_FROZEN,
+							   bistate);
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	if (bistate)
+		FreeBulkInsertState(bistate);
+	return count;
+}
+
+int64
+weir_flow_count_final(const WeirViewPlan *plan, Relation view, int64 through)
+{
+	int64 count;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	count = keep_rows(plan, view, through, NULL);
+	PopActiveSnapshot();
+	return count;
+}
+
+/*
+ * What stays must be in the heap, all of it.  It was when the rebuild was asked
+ * for; but if another rebuild has taken its place since, with a longer lateness,
+ * that has yet to close some of those windows.
+ */
+static void
+check_kept_windows(WeirFlow *flow, const WeirPositionRow *old)
+{
+	if (flow->kept_through == PG_INT64_MIN ||
+		(old != NULL && old->closed_before >= flow->kept_through))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					errmsg("rebuild of continuous view \"%s\" waits for "
+						   "windows to be final",
+						   get_rel_name(flow->view)),
+					errdetail("The events of some are not in the log any "
+							  "more.")));
+}
+
 /* Move this generation's pending rows into the new heap, frozen. */
 static void
 fill_heap(WeirFlow *flow, Relation heap)
@@ -2389,6 +2496,11 @@ fill_heap(WeirFlow *flow, Relation heap)
  * and position row belong together.  The old heap goes as with REFRESH of any
  * materialized view: with its relfilenode.  While the new one is filled the view
  * can be read, but not written to: nobody else can be at it.
+ *
+ * Windows that stay (kept_through) are final in the old generation; their rows
+ * are taken over, and so are the late events of that time that it has written,
+ * so its last checkpoint must be of the same position.  If it has failed before
+ * that, events that came for those windows since are counted nowhere as late.
  */
 bool
 weir_flow_swap(WeirFlow *flow)
@@ -2416,15 +2528,20 @@ weir_flow_swap(WeirFlow *flow)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("continuous view with OID %u does not exist any more",
 						flow->view)));
+	has_old = weir_catalog_position_get(flow->view, -1, NULL, &old, NULL);
+	check_kept_windows(flow, has_old ? &old : NULL);
 	owner = view->rd_rel->relowner;
 	persistence = view->rd_rel->relpersistence;
 	weir_flow_replan(flow);
-	weir_late_swap(flow->priv->late_events, flow->plan, flow->generation);
+	weir_late_swap(flow->priv->late_events, flow->plan, flow->generation,
+				   flow->kept_through);
 	weir_secure_enter(&secure, owner, flow->options->settings);
 	new_heap = make_new_heap(flow->view, view->rd_rel->reltablespace,
 							 view->rd_rel->relam, persistence, ExclusiveLock);
-	relation_close(view, NoLock);
 	heap = table_open(new_heap, NoLock);
+	if (flow->kept_through != PG_INT64_MIN)
+		row.final_rows += keep_rows(flow->plan, view, flow->kept_through, heap);
+	relation_close(view, NoLock);
 	fill_heap(flow, heap);
 	table_close(heap, NoLock);
 
@@ -2436,7 +2553,6 @@ weir_flow_swap(WeirFlow *flow)
 	weir_secure_leave(&secure);
 	weir_debug_point("swap-filled");
 
-	has_old = weir_catalog_position_get(flow->view, -1, NULL, &old, NULL);
 	if (has_old)
 		weir_catalog_forget_view(flow->view, old.generation);
 	weir_catalog_forget_pending(flow->view, flow->generation);
@@ -2454,6 +2570,8 @@ weir_flow_swap(WeirFlow *flow)
 	/* known before anything may raise, as in a checkpoint */
 	c->row = row;
 	c->tid = tid;
+	flow->kept_through = PG_INT64_MIN;
+	pg_atomic_write_u64(&flow->v->final_rows, row.final_rows);
 	weir_debug_point("swap-committed");
 	return true;
 }

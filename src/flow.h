@@ -40,6 +40,8 @@ typedef struct WeirFlow
 	 * replay judges alike */
 	int64 lateness;
 	int64 closed_before; /* panes with end <= this take no more rows */
+	int64 kept_through;	 /* a rebuild: windows with end <= this stay as they
+						  * are in the view; else PG_INT64_MIN */
 	bool continues; /* from a predecessor's state in memory, or begins anew:
 					 * nothing beyond position has been judged */
 
@@ -190,9 +192,19 @@ extern void weir_flow_sweep(WeirFlow *flow);
 extern void weir_flow_expire(WeirFlow *flow);
 
 /*
+ * Which windows a final row is of can be seen from the row.  And, inside
+ * weir_secure_enter, how many of the final rows that are there now are of windows
+ * with end <= through.
+ */
+extern bool weir_flow_shows_window(const WeirViewPlan *plan);
+extern int64 weir_flow_count_final(const WeirViewPlan *plan, Relation view,
+								   int64 through);
+
+/*
  * A rebuild has caught up: swap it in, in one transaction of its own.  The
- * caller has just checkpointed the flow.  Raises when the view's lock cannot be
- * had within lock_timeout (try again), false: lost the ownership.
+ * caller has just checkpointed the flow, and if windows are kept, the one that
+ * answers, at the same position.  Raises when the view's lock cannot be had
+ * within lock_timeout (try again), false: lost the ownership.
  */
 extern bool weir_flow_swap(WeirFlow *flow);
 

@@ -785,15 +785,17 @@ put_row(Inserter *ins, const LateHeader *header, MinimalTuple tuple)
 		flush_insert(ins);
 }
 
-/* Delete what the table holds of the view. */
+/* Delete what the table holds of the view, of windows with end > after. */
 static void
-delete_rows(Oid view, Relation rel)
+delete_rows(Oid view, Relation rel, bool is_timestamptz, int64 after)
 {
-	Oid type = OIDOID;
-	Datum value = ObjectIdGetDatum(view);
-	char *sql =
-		psprintf("DELETE FROM ONLY %s WHERE late_view = $1", table_name(rel));
-	int rc = SPI_execute_with_args(sql, 1, &type, &value, NULL, false, 0);
+	Oid types[] = {OIDOID, late_column_type(LATE_WINDOW_END, is_timestamptz)};
+	Datum values[] = {ObjectIdGetDatum(view), Int64GetDatum(after)};
+	bool all = after == PG_INT64_MIN;
+	char *sql = psprintf("DELETE FROM ONLY %s WHERE late_view = $1%s",
+						 table_name(rel), all ? "" : " AND window_end > $2");
+	int rc =
+		SPI_execute_with_args(sql, all ? 1 : 2, types, values, NULL, false, 0);
 
 	if (rc != SPI_OK_DELETE)
 		elog(ERROR, "unexpected result of SPI_execute_with_args: %s",
@@ -888,11 +890,12 @@ put_pending(Inserter *ins, int64 generation)
 
 /*
  * Write rows as the owner: of the log, or if generation is not -1, of
- * late_pending.  replace: what the table holds of the view goes first.
+ * late_pending.  replace: what the table holds of the view goes first, but for
+ * windows with end <= kept_through.
  */
 static void
 write_rows(WeirLate *late, const WeirViewPlan *plan, bool replace,
-		   int64 generation)
+		   int64 kept_through, int64 generation)
 {
 	WeirSecure secure;
 	TupleDesc stream;
@@ -904,7 +907,7 @@ write_rows(WeirLate *late, const WeirViewPlan *plan, bool replace,
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "unexpected result of SPI_connect");
 	if (replace)
-		delete_rows(late->view, rel);
+		delete_rows(late->view, rel, plan->window.is_timestamptz, kept_through);
 	start_insert(&ins, late->view, rel, stream, plan->window.is_timestamptz);
 	if (generation != -1)
 		put_pending(&ins, generation);
@@ -1050,16 +1053,17 @@ weir_late_write(WeirLate *late, const WeirViewPlan *plan,
 		return;
 	weir_debug_point("late-write");
 	if (row->answering)
-		write_rows(late, plan, first, -1);
+		write_rows(late, plan, first, PG_INT64_MIN, -1);
 	else
 		keep_pending(late, row->generation);
 }
 
 void
-weir_late_swap(WeirLate *late, const WeirViewPlan *plan, int64 generation)
+weir_late_swap(WeirLate *late, const WeirViewPlan *plan, int64 generation,
+			   int64 kept_through)
 {
 	if (OidIsValid(late->table))
-		write_rows(late, plan, true, generation);
+		write_rows(late, plan, true, kept_through, generation);
 }
 
 

@@ -66,9 +66,10 @@ extern void weir_late_write(WeirLate *late, const WeirViewPlan *plan,
 							const WeirPositionRow *row);
 extern void weir_late_written(WeirLate *late);
 
-/* In the swap's transaction: a rebuild's events take the place of the view's. */
+/* In the swap's transaction: a rebuild's events take the place of the view's,
+ * but for those whose windows end at kept_through or before. */
 extern void weir_late_swap(WeirLate *late, const WeirViewPlan *plan,
-						   int64 generation);
+						   int64 generation, int64 kept_through);
 
 /*
  * For a dump: what is published and not written, as texts: window end, W, time of

@@ -2367,6 +2367,15 @@ choose_runs_to_trim(Relation rel, WeirRuns *runs, WeirPosition up_to,
 	return limit;
 }
 
+/* The largest event time in a chunk, for those who must not miss any. */
+static TimestampTz
+newest_of(const WeirChunkHeader *header, TimestampTz max_time)
+{
+	if (header->nrows == 0)
+		return WEIR_NO_TIME;
+	return header->flags & WEIR_CHUNK_HAS_TIME ? max_time : PG_INT64_MAX;
+}
+
 /* False: somebody else has deleted it. */
 static bool
 delete_tuple(Relation rel, ItemPointer tid, CommandId cid)
@@ -2380,10 +2389,11 @@ delete_tuple(Relation rel, ItemPointer tid, CommandId cid)
 
 /*
  * Delete everything of these transactions, an ADOPT record with the one it
- * numbers.  Returns how many rows that were.
+ * numbers.  Returns how many rows that were; *newest goes up to their time.
  */
 static uint64
-delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed)
+delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed,
+			  TimestampTz *newest)
 {
 	CommandId cid = GetCurrentCommandId(true);
 	WeirLogScan *scan =
@@ -2425,6 +2435,7 @@ delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed)
 					 errmsg("log of stream \"%s\" was trimmed concurrently",
 							RelationGetRelationName(rel))));
 		nrows += header.nrows;
+		*newest = Max(*newest, newest_of(&header, max_time));
 		if (!adopts && !(header.flags & WEIR_CHUNK_PIECE))
 			d->left--;
 	}
@@ -2499,7 +2510,8 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 
 	if (hash_get_num_entries(doomed) > 0)
 	{
-		uint64 nrows = delete_doomed(rel, snapshot, runs, doomed);
+		uint64 nrows =
+			delete_doomed(rel, snapshot, runs, doomed, &trimmed->max_time);
 
 		/* one by hand, so that there is a place for the others */
 		if (nrows > 0 && pgstat_should_count_relation(rel))
@@ -2511,6 +2523,43 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	UnregisterSnapshot(snapshot);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
+}
+
+TimestampTz
+weir_log_max_time(Relation rel)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	WeirRuns *runs = weir_runs_load(rel);
+	WeirLogScan *scan =
+		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
+	TimestampTz newest = WEIR_NO_TIME;
+	TimestampTz min_time;
+	TimestampTz max_time;
+	WeirChunkHeader header;
+	WeirRecord record;
+	bool has_record;
+	ItemPointerData tid;
+	Size len;
+
+	for (int i = 0; i < runs->n; i++)
+	{
+		WeirRun *run = &runs->runs[i];
+
+		run->skip = true;
+		if (run->nrows > 0)
+			newest = Max(newest, run->max_time);
+	}
+	pass_over(scan, runs);
+	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
+									 &has_record, &record, &tid, &len))
+	{
+		CHECK_FOR_INTERRUPTS();
+		newest = Max(newest, newest_of(&header, max_time));
+	}
+	weir_log_scan_end(scan);
+	weir_runs_free(runs);
+	UnregisterSnapshot(snapshot);
+	return newest;
 }
 
 /*

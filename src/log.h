@@ -219,6 +219,8 @@ typedef struct WeirTrimmed
 {
 	uint64 bytes;		   /* freed */
 	WeirNumber last;	   /* highest number of events deleted */
+	TimestampTz max_time;  /* largest time of them; PG_INT64_MAX: some have
+							* none, WEIR_NO_TIME: there are no events */
 	TimestampTz watermark; /* the W that went with them: the caller has to
 							 * write a record that raises W to it;
 							 * WEIR_NO_TIME: what remains does */
@@ -227,6 +229,8 @@ typedef struct WeirTrimmed
 extern void weir_log_trim(Relation rel, WeirPosition up_to,
 						  TimestampTz older_than, uint64 keep_bytes,
 						  WeirTrimmed *trimmed);
+/* The same of all events that are there; perhaps of some that were deleted. */
+extern TimestampTz weir_log_max_time(Relation rel);
 /*
  * Were everything with number <= up_to to go that is older than older_than, or
  * in excess of keep_bytes (PG_INT64_MAX: no limit): held[i] is how many bytes of

@@ -558,7 +558,7 @@ make_state(PortalScan *s, const WeirWish *wish, Relation stream)
 	h->major = WEIR_SERVER_MAJOR;
 	h->wanted = wish->wanted;
 	h->trimmed = wish->since == WEIR_SINCE_LOST ||
-				 wish->since < weir_catalog_trimmed(wish->stream);
+				 wish->since < weir_catalog_trimmed(wish->stream, NULL);
 	h->events = (int64) facts->events;
 	h->stream_watermark = facts->watermark;
 	h->ended = TIMESTAMP_IS_NOEND(facts->watermark) &&
@@ -1313,7 +1313,8 @@ weir_portal_adopt(const WeirViewPlan *plan, WeirWish *wish)
 	/* also if the stream was left out of the dump, or of the restore */
 	wish->since = h.trimmed || events < h.events
 					  ? WEIR_SINCE_LOST
-					  : weir_catalog_trimmed(plan->stream);
+					  : weir_catalog_trimmed(plan->stream, NULL);
+	wish->kept_through = PG_INT64_MIN;
 	wish->wanted = h.wanted;
 	weir_catalog_forget_import(view);
 

@@ -283,7 +283,7 @@ weir_retention_trim(Oid stream)
 	Relation rel;
 	WeirStreamOptions options;
 	WeirPosition up_to;
-	WeirTrimmed trimmed = {.watermark = WEIR_NO_TIME};
+	WeirTrimmed trimmed = {.max_time = WEIR_NO_TIME, .watermark = WEIR_NO_TIME};
 	bool any_lost = false;
 
 	SetCurrentStatementStartTimestamp();
@@ -310,7 +310,7 @@ weir_retention_trim(Oid stream)
 						  &trimmed);
 		}
 		if (trimmed.last != WEIR_NO_NUMBER)
-			weir_catalog_set_trimmed(stream, trimmed.last);
+			weir_catalog_set_trimmed(stream, trimmed.last, trimmed.max_time);
 		if (trimmed.watermark != WEIR_NO_TIME)
 			weir_stream_heartbeat(rel, trimmed.watermark, WEIR_RECORD_KEPT);
 	}

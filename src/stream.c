@@ -75,6 +75,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/spccache.h"
@@ -214,6 +215,15 @@ static WeirSlice *current_slice = NULL;
 static MemoryContext xact_cxt = NULL;
 static MemoryContext row_cxt = NULL;
 static Entry *entries = NULL;
+
+/* What TRUNCATE has removed in this transaction, the latest first. */
+typedef struct Removed
+{
+	Oid relid;
+	TimestampTz max_time;
+} Removed;
+
+static List *removed = NIL; /* in TopTransactionContext */
 static Entry *last_entry = NULL;
 static int nwaiting = 0; /* builders in all levels */
 static WeirRingEntry *publications = NULL;
@@ -1021,6 +1031,7 @@ forget_transaction(void)
 {
 	xact_cxt = row_cxt = NULL;
 	entries = last_entry = NULL;
+	removed = NIL;
 	nwaiting = 0;
 	publications = NULL;
 	npublications = 0;
@@ -1853,6 +1864,78 @@ stream_index_validate(Relation rel, Relation index, struct IndexInfo *info,
 	refuse(rel, "create an index on");
 }
 
+/* weir_log_max_time; that the log is damaged does not keep it from being removed. */
+static TimestampTz
+newest_event(Relation rel)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile TimestampTz result = PG_INT64_MAX;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		result = weir_log_max_time(rel);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *e;
+
+		MemoryContextSwitchTo(cxt);
+		e = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		if (e->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+			ReThrowError(e);
+		FreeErrorData(e);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	return result;
+}
+
+/*
+ * The old file of a stream is still there, and nobody else is at it.  Who wants
+ * to know: views that have counted what is in it.
+ */
+static void
+note_removed(Relation rel)
+{
+	Oid relid = RelationGetRelid(rel);
+	MemoryContext old;
+	Removed *r;
+
+	if (weir_catalog_views_of_stream(relid) == NIL)
+		return;
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	r = palloc(sizeof(Removed));
+	r->relid = relid;
+	r->max_time = newest_event(rel);
+	removed = lcons(r, removed);
+	MemoryContextSwitchTo(old);
+}
+
+TimestampTz
+weir_stream_truncated_time(Oid relid)
+{
+	TimestampTz result = WEIR_NO_TIME;
+	ListCell *lc;
+
+	foreach(lc, removed)
+	{
+		const Removed *r = lfirst(lc);
+
+		if (r->relid == relid)
+			result = Max(result, r->max_time);
+	}
+	return result;
+}
+
 static void
 stream_new_file(Relation rel, const RelFileLocator *locator, char persistence,
 				TransactionId *xid, MultiXactId *multi)
@@ -1877,6 +1960,9 @@ stream_new_file(Relation rel, const RelFileLocator *locator, char persistence,
 		if (s)
 			s->watermark_valid = false;
 	}
+	if (!OidIsValid(rel->rd_rel->relrewrite) &&
+		weir_locator_number(locator) != weir_rel_number(rel))
+		note_removed(rel);
 	GetHeapamTableAmRoutine()->relation_set_new_filelocator(
 		rel, locator, persistence, xid, multi);
 }

@@ -30,6 +30,10 @@ extern void weir_stream_init(void);
  */
 extern void weir_stream_flush(Oid relid);
 
+/* The largest event time that TRUNCATE has removed from a stream in this
+ * transaction: weir_log_max_time. */
+extern TimestampTz weir_stream_truncated_time(Oid relid);
+
 /* Are there rows of this relation that an outer subtransaction must write? */
 extern bool weir_stream_pending(Relation rel);
 

@@ -21,6 +21,7 @@
 #include "common/int.h"
 #include "fmgr.h"
 #include "pgtime.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -129,6 +130,88 @@ trunc_end(const WeirWindow *w, int64 start)
 		tz = DetermineTimeZoneOffset(&tm, zone);
 	if (tm2timestamp(&tm, 0, w->is_timestamptz ? &tz : NULL, &end) != 0)
 		time_out_of_range();
+	return end;
+}
+
+/* date_trunc() as the view's query calls it. */
+static int64
+trunc_start(const WeirWindow *w, int64 time)
+{
+	static const struct
+	{
+		Interval length;
+		const char *name;
+	} units[] = {{{.month = 1000 * MONTHS_PER_YEAR}, "millennium"},
+				 {{.month = 100 * MONTHS_PER_YEAR}, "century"},
+				 {{.month = 10 * MONTHS_PER_YEAR}, "decade"},
+				 {{.month = MONTHS_PER_YEAR}, "year"},
+				 {{.month = 3}, "quarter"},
+				 {{.month = 1}, "month"},
+				 {{.day = 7}, "week"},
+				 {{.day = 1}, "day"},
+				 {{.time = USECS_PER_HOUR}, "hour"},
+				 {{.time = USECS_PER_MINUTE}, "minute"},
+				 {{.time = USECS_PER_SEC}, "second"},
+				 {{.time = 1000}, "milliseconds"},
+				 {{.time = 1}, "microseconds"}};
+	const char *name = NULL;
+	Datum unit;
+
+	for (int i = 0; i < lengthof(units); i++)
+		if (units[i].length.month == w->unit.month &&
+			units[i].length.day == w->unit.day &&
+			units[i].length.time == w->unit.time)
+			name = units[i].name;
+	if (name == NULL)
+		elog(ERROR, "unexpected unit of a calendar window");
+	unit = PointerGetDatum(cstring_to_text(name));
+	if (!w->is_timestamptz)
+		return DatumGetTimestamp(DirectFunctionCall2(timestamp_trunc, unit,
+													 TimestampGetDatum(time)));
+	if (w->zone == NULL)
+		return DatumGetTimestampTz(DirectFunctionCall2(
+			timestamptz_trunc, unit, TimestampTzGetDatum(time)));
+	return DatumGetTimestampTz(DirectFunctionCall3(
+		timestamptz_trunc_zone, unit, TimestampTzGetDatum(time),
+		PointerGetDatum(cstring_to_text(pg_get_timezone_name(w->zone)))));
+}
+
+/* A clock that is put back across midnight has been in the next day before. */
+static bool
+clock_was_put_back(const WeirWindow *w, int64 time)
+{
+	pg_tz *zone = w->zone != NULL ? w->zone : session_timezone;
+	struct pg_tm tm;
+	fsec_t fsec;
+	int tz;
+	int tz_before;
+
+	if (!w->is_timestamptz || (w->unit.month == 0 && w->unit.day == 0))
+		return false;
+	if (timestamp2tm(time, &tz, &tm, &fsec, NULL, zone) != 0 ||
+		timestamp2tm(time - 3 * USECS_PER_HOUR, &tz_before, &tm, &fsec, NULL,
+					 zone) != 0)
+		time_out_of_range();
+	return tz > tz_before;
+}
+
+int64
+weir_window_through(const WeirWindow *w, int64 time)
+{
+	WeirWindow by_start = *w;
+	int64 start;
+	int64 end;
+
+	Assert(w->kind != WEIR_WINDOW_NONE && !weir_window_is_span(w));
+	by_start.key_is_end = false;
+	if (w->kind == WEIR_WINDOW_TRUNC)
+		start = trunc_start(w, time);
+	else
+		start = weir_window_bin_start(
+			time, w->kind == WEIR_WINDOW_HOP ? w->slide : w->size, w->origin);
+	end = weir_window_end(&by_start, start);
+	if (w->kind == WEIR_WINDOW_TRUNC && clock_was_put_back(w, time))
+		end = weir_window_end(&by_start, end);
 	return end;
 }
 

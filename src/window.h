@@ -95,6 +95,11 @@ extern int64 weir_window_start(const WeirWindow *w, int64 end);
 /* The earliest end not before a row's panes begin to count: of windows that
  * overlap the first that may hold a group of this pane. */
 extern int64 weir_window_earliest(const WeirWindow *w, int64 pane);
+/*
+ * Windows with a greater end hold no time up to this one; not for spans.  Inside
+ * weir_secure_enter, as the TimeZone counts.
+ */
+extern int64 weir_window_through(const WeirWindow *w, int64 time);
 /* The smallest end after "after", on the grid that "end" lies on. */
 extern int64 weir_window_next_end(const WeirWindow *w, int64 end, int64 after);
 

@@ -1271,15 +1271,31 @@ swap_flow(Run *run)
 	return swapped;
 }
 
+/*
+ * Nobody shall see time go back.  And of the windows that a rebuild leaves as
+ * they are the old one has to have judged all events, and written that down.
+ */
+static bool
+may_replace(const Run *run, Run *old)
+{
+	bool keeps = run->flow->kept_through != PG_INT64_MIN;
+
+	if (old->flow == NULL)
+		return !keeps;
+	if (run->flow->position < old->flow->position)
+		return false;
+	return !keeps ||
+		   (run->flow->position == old->flow->position && checkpoint_run(old));
+}
+
 /* A rebuild that has caught up takes the place of what answers. */
 static void
 swap_run(Run *run)
 {
 	Run *old = answering_run(run->view);
 
-	if (old && old->flow && !old->failed &&
-		run->flow->position < old->flow->position)
-		return; /* nobody shall see time go back */
+	if (old && !old->failed && !may_replace(run, old))
+		return;
 	if (!checkpoint_run(run) || !swap_flow(run))
 		return;
 	run->tries = 0;
