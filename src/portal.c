@@ -42,6 +42,9 @@
  *	- the state cannot be read at all (its owner has lost a right, a function is
  *	  gone): a WARNING; final rows, and the failure that REFRESH will raise.
  *
+ *	- view rebuilt or emptied by REFRESH since the snapshot was taken, if it has
+ *	  final rows: an error, as the heap of then is gone.
+ *
  * Who reads must own the view, or read all data.  Everything of the view is run
  * as its owner in the restricted context.
  *
@@ -644,6 +647,42 @@ may_read(Oid view)
 		   has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_DATA);
 }
 
+/*
+ * The heap must be the one of the generation that the snapshot shows: a swap, or
+ * REFRESH WITH NO DATA, puts another in its place for all snapshots, with windows
+ * that are groups here, and of events that are not in this dump.  Our lock keeps
+ * it from now on.
+ */
+static void
+check_heap(PortalScan *s, const WeirWish *wish)
+{
+	WeirPositionRow then;
+	WeirPositionRow now;
+
+	if (!weir_catalog_position_get(wish->view, -1, s->base.rs_snapshot, &then,
+								   NULL))
+	{
+		then.generation = wish->generation;
+		then.final_rows = 0;
+	}
+	if (!weir_catalog_position_get(wish->view, -1, NULL, &now, NULL))
+		now.generation = -1;
+	if (then.generation == now.generation)
+		return;
+	if (then.final_rows == 0 &&
+		!table_scan_getnextslot(s->heap, ForwardScanDirection, s->heap_slot))
+	{
+		table_rescan(s->heap, NULL);
+		return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			 errmsg("continuous view %s cannot be dumped", s->name),
+			 errdetail("It has been rebuilt or emptied by REFRESH since the "
+					   "dump's snapshot was taken."),
+			 errhint("Dump again.")));
+}
+
 /* Begin with a view; false: there is nothing to be said about it. */
 static bool
 enter_view(PortalScan *s, const WeirWish *wish)
@@ -691,6 +730,7 @@ enter_view(PortalScan *s, const WeirWish *wish)
 		weir_type_io_init(&s->io[i],
 						  TupleDescAttr(RelationGetDescr(s->rel), i)->atttypid);
 	s->heap = table_beginscan(s->rel, s->base.rs_snapshot, 0, NULL);
+	check_heap(s, wish);
 	MemoryContextSwitchTo(old);
 	return true;
 }
