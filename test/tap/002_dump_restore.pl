@@ -126,7 +126,7 @@ $node->command_ok(
 	'pg_restore --clean over running views');
 check('custom', 'clean');
 
-# directory format, parallel dump under load
+# directory format, parallel dump; under load: 007_dump_load.pl
 $node->safe_psql('postgres', 'CREATE DATABASE directory');
 $node->command_ok(
 	[ 'pg_dump', '-Fd', '-j2', '-f', "$dir/directory", '-d', $node->connstr('postgres') ],
