@@ -80,6 +80,81 @@ ok($node->poll_query_until('postgres', q{
 weir_same($node, 'w', q{SELECT window_start, count(*) FROM s, tumble(ts, '1 minute')
 	WHERE window_end <= weir.watermark('s') GROUP BY window_start}, 'the window has closed');
 
+# A function that locks rows a and b, against sessions that lock b and a: the
+# worker is the one whose wait closes the circle, more often than what user code
+# raises itself is tried; and locks that the function does not wait for at all.
+$node->safe_psql('postgres', q{ALTER SYSTEM SET deadlock_timeout = '50ms'});
+$node->reload;
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE d (v int) USING stream;
+	CREATE TABLE rows (name text PRIMARY KEY, n int);
+	INSERT INTO rows VALUES ('a', 0), ('b', 0), ('c', 0);
+	CREATE SEQUENCE tries;
+	CREATE SEQUENCE over;
+	-- sequences are of no transaction
+	CREATE FUNCTION lock_both() RETURNS void VOLATILE LANGUAGE plpgsql AS $$
+	BEGIN
+		UPDATE public.rows SET n = n + 1 WHERE name = 'a';
+		PERFORM nextval('public.tries');
+		WHILE NOT (SELECT is_called FROM public.over)
+			AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted)
+		LOOP
+			PERFORM pg_sleep(0.002);
+		END LOOP;
+		UPDATE public.rows SET n = n + 1 WHERE name = 'b';
+	END $$;
+	CREATE FUNCTION locks(int) RETURNS int STABLE LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM public.lock_both(); RETURN $1; END $$;
+	CREATE FUNCTION lock_now() RETURNS void VOLATILE LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM FROM public.rows WHERE name = 'c' FOR UPDATE NOWAIT; END $$;
+	CREATE FUNCTION nowait(int) RETURNS int STABLE LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM public.lock_now(); RETURN $1; END $$;
+	CREATE FUNCTION lock_soon() RETURNS void VOLATILE LANGUAGE plpgsql SET lock_timeout = '1ms' AS
+		$$ BEGIN PERFORM FROM public.rows WHERE name = 'c' FOR UPDATE; END $$;
+	CREATE FUNCTION soon(int) RETURNS int STABLE LANGUAGE plpgsql AS
+		$$ BEGIN PERFORM public.lock_soon(); RETURN $1; END $$;
+	CREATE MATERIALIZED VIEW locking USING continuous WITH (on_error = skip) AS
+		SELECT sum(locks(v)) AS s, count(*) AS n FROM d;
+	CREATE MATERIALIZED VIEW not_waiting USING continuous WITH (on_error = skip) AS
+		SELECT sum(nowait(v)) AS s, count(*) AS n FROM d;
+	CREATE MATERIALIZED VIEW not_waiting_long USING continuous AS
+		SELECT sum(soon(v)) AS s, count(*) AS n FROM d;
+	CREATE MATERIALIZED VIEW beside USING continuous AS SELECT sum(v) AS s, count(*) AS n FROM d;});
+weir_wait($node);
+$from = -s $node->logfile;
+$session = $node->background_psql('postgres', on_error_stop => 1);
+# its own wait comes first and finds no circle
+$session->query_safe(q{SET deadlock_timeout = '1h'; SET lock_timeout = 0});
+my $c = $node->background_psql('postgres', on_error_stop => 1);
+$c->query_safe(q{BEGIN; SELECT FROM rows WHERE name = 'c' FOR UPDATE});
+$node->safe_psql('postgres', 'INSERT INTO d VALUES (5)');
+for my $try (1 .. 10)
+{
+	$session->query_safe(q{BEGIN; UPDATE rows SET n = n WHERE name = 'b'});
+	ok($node->poll_query_until('postgres', "SELECT last_value >= $try AND is_called FROM tries"), "try $try");
+	$session->query_safe(q{UPDATE rows SET n = n WHERE name = 'a'; COMMIT});
+}
+$node->safe_psql('postgres', q{SELECT setval('over', 1)});
+$session->quit;
+is($node->safe_psql('postgres', q{SELECT weir.wait_for('beside') AND weir.wait_for('locking')}), 't', 'the worker goes on after deadlocks');
+my @met = slurp_file($node->logfile, $from) =~ /(deadlock detected)/g;
+cmp_ok(scalar @met, '>=', 1, 'of which the log tells');
+is($node->safe_psql('postgres', q{SELECT last_value > 10 FROM tries}), 't', 'they were met');
+ok($node->poll_query_until('postgres', qq{
+	SELECT count(*) = 2 AND bool_and(state = 'running' AND error ~ 'lock') FROM weir.views
+	WHERE view IN ('not_waiting'::regclass, 'not_waiting_long'::regclass)}), 'locks that are not waited for hold the view up');
+$c->query_safe('COMMIT');
+$c->quit;
+weir_wait($node, 'all go on');
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+for my $view (qw(locking not_waiting not_waiting_long beside))
+{
+	weir_same($node, $view, 'SELECT sum(v), count(*) FROM d');
+	is(error_of($view), 'running|', "$view runs");
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM weir.errors'), '0', 'no event was at fault');
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
