@@ -294,7 +294,7 @@ CREATE FUNCTION weir.stream_rows(OUT stream pg_catalog.regclass,
 	OUT watermark pg_catalog.timestamptz, OUT refused_future pg_catalog.int8,
 	OUT oldest_writer pg_catalog.interval, OUT held_by pg_catalog.regclass,
 	OUT writers_waiting pg_catalog.int4)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_stats_streams'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
 
@@ -315,7 +315,7 @@ CREATE FUNCTION weir.view_rows(OUT view pg_catalog.regclass,
 	OUT checkpoint_ms pg_catalog.float8, OUT checkpoint_bytes pg_catalog.int8,
 	OUT visible_p50_ms pg_catalog.float8, OUT visible_p99_ms pg_catalog.float8,
 	OUT build_done pg_catalog.int8, OUT build_total pg_catalog.int8)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_stats_views'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 10;
 
@@ -327,7 +327,7 @@ GRANT SELECT ON weir.views TO PUBLIC;
 CREATE FUNCTION weir.worker_rows(OUT pid pg_catalog.int4,
 	OUT busy_ms pg_catalog.float8, OUT idle_ms pg_catalog.float8,
 	OUT batches pg_catalog.int8, OUT views pg_catalog.regclass[])
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_stats_workers'
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE ROWS 2;
 
@@ -411,7 +411,7 @@ CREATE FUNCTION tumble(ts pg_catalog.timestamptz, size pg_catalog.interval,
 		DEFAULT '1970-01-01 00:00:00+00'::pg_catalog.timestamptz,
 	OUT window_start pg_catalog.timestamptz,
 	OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.tumble_start(ts, size, origin),
@@ -426,7 +426,7 @@ CREATE FUNCTION tumble(ts pg_catalog.timestamp, size pg_catalog.interval,
 		DEFAULT '1970-01-01 00:00:00'::pg_catalog.timestamp,
 	OUT window_start pg_catalog.timestamp,
 	OUT window_end pg_catalog.timestamp)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.tumble_start(ts, size, origin),
@@ -441,7 +441,7 @@ CREATE FUNCTION tumble(ts pg_catalog.date, size pg_catalog.interval,
 	origin pg_catalog.timestamptz DEFAULT NULL,
 	OUT window_start pg_catalog.timestamptz,
 	OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_tumble_date'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION tumble(pg_catalog.date, pg_catalog.interval,
@@ -487,7 +487,7 @@ CREATE FUNCTION hop(ts pg_catalog.timestamptz, slide pg_catalog.interval,
 	size pg_catalog.interval,
 	origin pg_catalog.timestamptz DEFAULT '1970-01-01 00:00:00+00'::pg_catalog.timestamptz,
 	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
 	BEGIN ATOMIC
 		SELECT weir.hop_start(ts, slide, size, origin, n.n),
@@ -502,7 +502,7 @@ CREATE FUNCTION cumulate(ts pg_catalog.timestamptz, step pg_catalog.interval,
 	size pg_catalog.interval,
 	origin pg_catalog.timestamptz DEFAULT '1970-01-01 00:00:00+00'::pg_catalog.timestamptz,
 	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
 	BEGIN ATOMIC
 		SELECT weir.cumulate_start(ts, step, size, origin),
@@ -518,7 +518,7 @@ COMMENT ON FUNCTION cumulate(pg_catalog.timestamptz, pg_catalog.interval, pg_cat
 CREATE FUNCTION weir.hop_first(ts pg_catalog.timestamptz, slide pg_catalog.interval,
 	size pg_catalog.interval, origin pg_catalog.timestamptz,
 	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.hop_start(ts, slide, size, origin, 0),
@@ -527,7 +527,7 @@ CREATE FUNCTION weir.hop_first(ts pg_catalog.timestamptz, slide pg_catalog.inter
 CREATE FUNCTION weir.cumulate_first(ts pg_catalog.timestamptz, step pg_catalog.interval,
 	size pg_catalog.interval, origin pg_catalog.timestamptz,
 	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.cumulate_start(ts, step, size, origin),
@@ -563,7 +563,7 @@ CREATE FUNCTION hop(ts pg_catalog.timestamp, slide pg_catalog.interval,
 	size pg_catalog.interval,
 	origin pg_catalog.timestamp DEFAULT '1970-01-01 00:00:00'::pg_catalog.timestamp,
 	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
 	BEGIN ATOMIC
 		SELECT weir.hop_start(ts, slide, size, origin, n.n),
@@ -578,7 +578,7 @@ CREATE FUNCTION cumulate(ts pg_catalog.timestamp, step pg_catalog.interval,
 	size pg_catalog.interval,
 	origin pg_catalog.timestamp DEFAULT '1970-01-01 00:00:00'::pg_catalog.timestamp,
 	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 10
 	BEGIN ATOMIC
 		SELECT weir.cumulate_start(ts, step, size, origin),
@@ -594,7 +594,7 @@ COMMENT ON FUNCTION cumulate(pg_catalog.timestamp, pg_catalog.interval, pg_catal
 CREATE FUNCTION weir.hop_first(ts pg_catalog.timestamp, slide pg_catalog.interval,
 	size pg_catalog.interval, origin pg_catalog.timestamp,
 	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.hop_start(ts, slide, size, origin, 0),
@@ -603,7 +603,7 @@ CREATE FUNCTION weir.hop_first(ts pg_catalog.timestamp, slide pg_catalog.interva
 CREATE FUNCTION weir.cumulate_first(ts pg_catalog.timestamp, step pg_catalog.interval,
 	size pg_catalog.interval, origin pg_catalog.timestamp,
 	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.cumulate_start(ts, step, size, origin),
@@ -614,7 +614,7 @@ CREATE FUNCTION hop(ts pg_catalog.date, slide pg_catalog.interval,
 	size pg_catalog.interval, origin pg_catalog.timestamptz DEFAULT NULL,
 	OUT window_start pg_catalog.timestamptz,
 	OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_tumble_date'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION hop(pg_catalog.date, pg_catalog.interval,
@@ -624,7 +624,7 @@ CREATE FUNCTION cumulate(ts pg_catalog.date, step pg_catalog.interval,
 	size pg_catalog.interval, origin pg_catalog.timestamptz DEFAULT NULL,
 	OUT window_start pg_catalog.timestamptz,
 	OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_tumble_date'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION cumulate(pg_catalog.date, pg_catalog.interval,
@@ -639,7 +639,7 @@ COMMENT ON FUNCTION cumulate(pg_catalog.date, pg_catalog.interval,
 CREATE FUNCTION session(ts pg_catalog.timestamptz, gap pg_catalog.interval,
 	OUT window_start pg_catalog.timestamptz,
 	OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_session'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION session(pg_catalog.timestamptz, pg_catalog.interval) IS
@@ -648,7 +648,7 @@ COMMENT ON FUNCTION session(pg_catalog.timestamptz, pg_catalog.interval) IS
 CREATE FUNCTION session(ts pg_catalog.timestamp, gap pg_catalog.interval,
 	OUT window_start pg_catalog.timestamp,
 	OUT window_end pg_catalog.timestamp)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_session'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION session(pg_catalog.timestamp, pg_catalog.interval) IS
@@ -657,7 +657,7 @@ COMMENT ON FUNCTION session(pg_catalog.timestamp, pg_catalog.interval) IS
 CREATE FUNCTION session(ts pg_catalog.date, gap pg_catalog.interval,
 	OUT window_start pg_catalog.timestamptz,
 	OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_tumble_date'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION session(pg_catalog.date, pg_catalog.interval) IS
@@ -667,7 +667,7 @@ CREATE FUNCTION count_window(size pg_catalog.int8,
 	slide pg_catalog.int8 DEFAULT NULL,
 	OUT window_start pg_catalog.int8,
 	OUT window_end pg_catalog.int8)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_count_window'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 1;
 COMMENT ON FUNCTION count_window(pg_catalog.int8, pg_catalog.int8) IS
@@ -708,7 +708,7 @@ CREATE FUNCTION weir.count_windows("row" pg_catalog.int8,
 	"rows" pg_catalog.int8, size pg_catalog.int8, slide pg_catalog.int8,
 	OUT window_start pg_catalog.int8, OUT window_end pg_catalog.int8,
 	OUT window_number pg_catalog.int8)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	AS 'MODULE_PATHNAME', 'weir_count_windows'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE ROWS 2;
 
@@ -729,7 +729,7 @@ CREATE FUNCTION weir.session_event_end(ts pg_catalog.timestamptz, gap pg_catalog
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION weir.session_event(ts pg_catalog.timestamptz, gap pg_catalog.interval,
 	OUT window_start pg_catalog.timestamptz, OUT window_end pg_catalog.timestamptz)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.session_event_start(ts, gap),
@@ -746,7 +746,7 @@ CREATE FUNCTION weir.session_event_end(ts pg_catalog.timestamp, gap pg_catalog.i
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION weir.session_event(ts pg_catalog.timestamp, gap pg_catalog.interval,
 	OUT window_start pg_catalog.timestamp, OUT window_end pg_catalog.timestamp)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL IMMUTABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.session_event_start(ts, gap),
@@ -766,7 +766,7 @@ CREATE FUNCTION weir.count_event_end(size pg_catalog.int8,
 	LANGUAGE C STABLE PARALLEL SAFE;
 CREATE FUNCTION weir.count_event(size pg_catalog.int8, slide pg_catalog.int8,
 	OUT window_start pg_catalog.int8, OUT window_end pg_catalog.int8)
-	RETURNS SETOF record
+	RETURNS SETOF pg_catalog.record
 	LANGUAGE SQL STABLE PARALLEL SAFE ROWS 1
 	BEGIN ATOMIC
 		SELECT weir.count_event_start(size, slide),
@@ -776,43 +776,43 @@ CREATE FUNCTION weir.count_event(size pg_catalog.int8, slide pg_catalog.int8,
 
 /* ---- aggregates: src/first_last.c ---- */
 
-CREATE FUNCTION weir.first_accum(pg_catalog.bytea, anyelement,
+CREATE FUNCTION weir.first_accum(pg_catalog.bytea, pg_catalog.anyelement,
 	pg_catalog.timestamptz)
 	RETURNS pg_catalog.bytea
 	AS 'MODULE_PATHNAME', 'weir_first_accum'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE;
-CREATE FUNCTION weir.last_accum(pg_catalog.bytea, anyelement,
+CREATE FUNCTION weir.last_accum(pg_catalog.bytea, pg_catalog.anyelement,
 	pg_catalog.timestamptz)
 	RETURNS pg_catalog.bytea
 	AS 'MODULE_PATHNAME', 'weir_last_accum'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE;
-CREATE FUNCTION weir.first_last_final(pg_catalog.bytea, anyelement,
+CREATE FUNCTION weir.first_last_final(pg_catalog.bytea, pg_catalog.anyelement,
 	pg_catalog.timestamptz)
-	RETURNS anyelement
+	RETURNS pg_catalog.anyelement
 	AS 'MODULE_PATHNAME', 'weir_first_last_final'
 	LANGUAGE C IMMUTABLE PARALLEL SAFE;
 /* whoever makes aggregates of his own from these could forge their states */
-REVOKE ALL ON FUNCTION weir.first_accum(pg_catalog.bytea, anyelement,
-	pg_catalog.timestamptz), weir.last_accum(pg_catalog.bytea, anyelement,
+REVOKE ALL ON FUNCTION weir.first_accum(pg_catalog.bytea, pg_catalog.anyelement,
+	pg_catalog.timestamptz), weir.last_accum(pg_catalog.bytea, pg_catalog.anyelement,
 	pg_catalog.timestamptz), weir.first_last_final(pg_catalog.bytea,
-	anyelement, pg_catalog.timestamptz) FROM PUBLIC;
+	pg_catalog.anyelement, pg_catalog.timestamptz) FROM PUBLIC;
 
-CREATE AGGREGATE weir.first(value anyelement, at pg_catalog.timestamptz) (
+CREATE AGGREGATE weir.first(value pg_catalog.anyelement, at pg_catalog.timestamptz) (
 	SFUNC = weir.first_accum,
 	STYPE = pg_catalog.bytea,
 	FINALFUNC = weir.first_last_final,
 	FINALFUNC_EXTRA
 );
-COMMENT ON AGGREGATE weir.first(anyelement, pg_catalog.timestamptz) IS
+COMMENT ON AGGREGATE weir.first(pg_catalog.anyelement, pg_catalog.timestamptz) IS
 	'value of the earliest row; of equal times, of the one that came first';
 
-CREATE AGGREGATE weir.last(value anyelement, at pg_catalog.timestamptz) (
+CREATE AGGREGATE weir.last(value pg_catalog.anyelement, at pg_catalog.timestamptz) (
 	SFUNC = weir.last_accum,
 	STYPE = pg_catalog.bytea,
 	FINALFUNC = weir.first_last_final,
 	FINALFUNC_EXTRA
 );
-COMMENT ON AGGREGATE weir.last(anyelement, pg_catalog.timestamptz) IS
+COMMENT ON AGGREGATE weir.last(pg_catalog.anyelement, pg_catalog.timestamptz) IS
 	'value of the latest row; of equal times, of the one that came last';
 
 /*
