@@ -1232,17 +1232,11 @@ create_table(Utility *u)
 	run_core_as(u, &statement);
 }
 
-/* Core has made the view, empty: judge its query and say what it shall do. */
+/* Say what a new view shall do. */
 static void
-view_created(Oid view, bool run, bool notice)
+make_wish(Oid view, Oid stream, bool run)
 {
-	WeirViewPlan *plan;
 	WeirWish wish;
-
-	check_role_views(owner_of(view), view);
-	plan = plan_view(view, owner_of(view), notice, true);
-	validate_view(view, plan);
-	set_late_table(view, plan, find_option(get_options(view), "late_table"));
 
 	/*
 	 * A view dropped by a session that had not loaded us left its rows; the
@@ -1251,14 +1245,28 @@ view_created(Oid view, bool run, bool notice)
 	weir_catalog_forget_view(view, -1);
 
 	wish.view = view;
-	wish.stream = plan->stream;
+	wish.stream = stream;
 	wish.wanted = run ? WEIR_WANT_RUN : WEIR_WANT_STOP;
 	wish.generation = 1;
 	wish.resumes = 0;
 	wish.kept_through = PG_INT64_MIN;
-	weir_log_lock_history(plan->stream, false);
-	wish.since = weir_catalog_trimmed(plan->stream, NULL);
+	weir_log_lock_history(stream, false);
+	wish.since = weir_catalog_trimmed(stream, NULL);
 	weir_catalog_wish_put(&wish);
+	wake_at_commit = true;
+}
+
+/* Core has made the view, empty: judge its query. */
+static void
+view_created(Oid view, bool run, bool notice)
+{
+	WeirViewPlan *plan;
+
+	check_role_views(owner_of(view), view);
+	plan = plan_view(view, owner_of(view), notice, true);
+	validate_view(view, plan);
+	set_late_table(view, plan, find_option(get_options(view), "late_table"));
+	make_wish(view, plan->stream, run);
 	if (run)
 	{
 		Relation rel = table_open(view, AccessExclusiveLock);
@@ -1267,7 +1275,28 @@ view_created(Oid view, bool run, bool notice)
 		table_close(rel, NoLock);
 		CommandCounterIncrement();
 	}
-	wake_at_commit = true;
+}
+
+/*
+ * The same of a view from a dump, which is stopped.  Its owner is still whoever
+ * restores, maybe a superuser, and planning calls functions that are in the
+ * view, with his rights.  So it is planned when REFRESH starts it, as its owner.
+ */
+static void
+view_restored(Oid view)
+{
+	Oid owner = owner_of(view);
+	WeirSecure secure;
+	Oid stream;
+
+	check_role_views(owner, view);
+	weir_secure_enter(&secure, owner,
+					  weir_catalog_view_options(view)->settings);
+	stream = weir_plan_find_stream(weir_plan_view_query(view), view, owner);
+	weir_secure_leave(&secure);
+	weir_late_reattach(view, owner,
+					   find_option(get_options(view), "late_table"));
+	make_wish(view, stream, false);
 }
 
 static void
@@ -1309,8 +1338,10 @@ create_table_as(Utility *u)
 		return;
 	if (IsBinaryUpgrade)
 		weir_late_reattach(
-			statement.created,
+			statement.created, InvalidOid,
 			find_option(get_options(statement.created), "late_table"));
+	else if (restored && !run)
+		view_restored(statement.created);
 	else
 		view_created(statement.created, run, !restored);
 }
@@ -1814,7 +1845,15 @@ start_view(Oid view)
 		wish.kept_through = PG_INT64_MIN;
 	}
 	else if (wish.wanted == WEIR_WANT_STOP)
+	{
+		const char *late = find_option(get_options(view), "late_table");
+
+		/* one from a dump has not been judged yet */
+		validate_view(view, plan);
+		if (late != NULL && !OidIsValid(weir_late_table(view)))
+			set_late_table(view, plan, late);
 		adopted = weir_portal_adopt(plan, &wish);
+	}
 	else
 	{
 		wish.kept_through = PG_INT64_MIN;

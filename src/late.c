@@ -1266,15 +1266,21 @@ weir_late_attach(Oid view, const WeirViewPlan *plan, const char *name)
 }
 
 void
-weir_late_reattach(Oid view, const char *name)
+weir_late_reattach(Oid view, Oid owner, const char *name)
 {
 	Oid table;
 
 	if (name == NULL)
 		return;
 	table = RangeVarGetRelid(parse_name(view, name), AccessShareLock, true);
-	if (OidIsValid(table))
-		remember_dependency(view, table);
+	if (!OidIsValid(table))
+		return;
+	if (OidIsValid(owner) &&
+		!object_ownercheck(RelationRelationId, table, owner))
+		aclcheck_error(ACLCHECK_NOT_OWNER,
+					   get_relkind_objtype(get_rel_relkind(table)),
+					   get_rel_name(table));
+	remember_dependency(view, table);
 }
 
 static Oid

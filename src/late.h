@@ -90,8 +90,11 @@ extern void weir_late_in(Oid view, const WeirViewPlan *plan,
  */
 extern void weir_late_attach(Oid view, const WeirViewPlan *plan,
 							 const char *name);
-/* The same in pg_upgrade: only the dependency. */
-extern void weir_late_reattach(Oid view, const char *name);
+/*
+ * The same without a plan: only the dependency, if the table is there.  In a
+ * restore it must be the owner's; in pg_upgrade (InvalidOid) it is what it was.
+ */
+extern void weir_late_reattach(Oid view, Oid owner, const char *name);
 
 /* The late table of a view; InvalidOid: none. */
 extern Oid weir_late_table(Oid view);

@@ -2161,16 +2161,23 @@ use_arrival_mutator(Node *node, void *context)
 }
 
 static Query *
-rewrite_input(const WeirViewPlan *plan)
+rewrite(Query *query)
 {
-	Query *query = copyObject(plan->input);
 	List *rewritten;
 
 	AcquireRewriteLocks(query, true, false);
 	rewritten = QueryRewrite(query);
 	if (list_length(rewritten) != 1)
 		elog(ERROR, "unexpected rewrite result for a view's query");
-	return castNode(Query, use_arrival_mutator(linitial(rewritten), NULL));
+	return linitial_node(Query, rewritten);
+}
+
+static Query *
+rewrite_input(const WeirViewPlan *plan)
+{
+	Query *query = rewrite(copyObject(plan->input));
+
+	return castNode(Query, use_arrival_mutator((Node *) query, NULL));
 }
 
 /*
@@ -2221,6 +2228,22 @@ plan_rewritten(Query *query)
 	return stmt;
 }
 
+/* A copy of the view's query, after the first look at it. */
+static Query *
+checked_top(Query *query, Oid view, Oid owner)
+{
+	query = copyObject(query);
+	weir_flatten_group_vars(query);
+	drop_rule_entries(query, view);
+	/* whoever owned the view when its rule was read: this owner's rights count */
+	setRuleCheckAsUser((Node *) query, owner);
+
+	check_top(query);
+	(void) check_functions_walker((Node *) query->targetList, NULL);
+	(void) check_functions_walker(query->havingQual, NULL);
+	return query;
+}
+
 WeirViewPlan *
 weir_plan_query(Query *query, Oid view, Oid owner, bool notice)
 {
@@ -2234,19 +2257,11 @@ weir_plan_query(Query *query, Oid view, Oid owner, bool notice)
 	MemoryContext old;
 	int column = -1;
 
-	query = copyObject(query);
-	weir_flatten_group_vars(query);
+	query = checked_top(query, view, owner);
 	plan->view = view;
 	plan->owner = owner;
 	if (OidIsValid(view))
 		plan->settings = weir_catalog_view_options(view)->settings;
-	drop_rule_entries(query, view);
-	/* whoever owned the view when its rule was read: this owner's rights count */
-	setRuleCheckAsUser((Node *) query, owner);
-
-	check_top(query);
-	(void) check_functions_walker((Node *) query->targetList, NULL);
-	(void) check_functions_walker(query->havingQual, NULL);
 	split_query(plan, query);
 
 	/* what is only looked at does not stay with the plan, which may be cached */
@@ -2333,23 +2348,28 @@ check_rights_walker(Node *node, void *context)
 	return expression_tree_walker(node, check_rights_walker, context);
 }
 
+static void
+check_trigger_right(Oid stream, Oid owner)
+{
+	if (pg_class_aclcheck(stream, owner, ACL_TRIGGER) != ACLCHECK_OK)
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for stream \"%s\"",
+					get_rel_name(stream)),
+			 errdetail(
+				 "Role \"%s\" lacks the TRIGGER privilege that a continuous view needs.",
+				 GetUserNameFromId(owner, false)),
+			 errhint("GRANT SELECT, TRIGGER on the stream to that role.")));
+}
+
 void
 weir_plan_check_rights(const WeirViewPlan *plan)
 {
 	Oid owner = plan->owner;
 	ListCell *lc;
 
-	if (pg_class_aclcheck(plan->stream, owner, ACL_TRIGGER) != ACLCHECK_OK)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for stream \"%s\"",
-					get_rel_name(plan->stream)),
-			 errdetail(
-				 "Role \"%s\" lacks the TRIGGER privilege that a continuous view needs.",
-				 GetUserNameFromId(owner, false)),
-			 errhint("GRANT SELECT, TRIGGER on the stream to that role.")));
-
+	check_trigger_right(plan->stream, owner);
 	(void) check_rights_walker((Node *) rewrite_input(plan), &owner);
 	(void) check_rights_walker((Node *) plan->targetlist, &owner);
 	(void) check_rights_walker(plan->having, &owner);
@@ -2360,6 +2380,20 @@ weir_plan_check_rights(const WeirViewPlan *plan)
 		check_execute(aggref->aggfnoid, &owner);
 		(void) check_rights_walker((Node *) aggref->aggdirectargs, &owner);
 	}
+}
+
+Oid
+weir_plan_find_stream(Query *query, Oid view, Oid owner)
+{
+	FromItems items = {NIL, NIL, 0};
+	Query *rewritten = rewrite(checked_top(query, view, owner));
+	Oid stream;
+
+	check_from_query(rewritten, NULL, true, &items);
+	stream = check_relations(&items, owner);
+	check_trigger_right(stream, owner);
+	(void) check_rights_walker((Node *) rewritten, &owner);
+	return stream;
 }
 
 PlannedStmt *

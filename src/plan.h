@@ -91,6 +91,13 @@ typedef struct WeirViewPlan
 extern WeirViewPlan *weir_plan_query(Query *query, Oid view, Oid owner,
 									 bool notice);
 
+/*
+ * The stream that the query reads, without planning anything: no function is
+ * called.  Refuses what can be refused so far, and lack of rights.  Call inside
+ * weir_secure_enter(owner).
+ */
+extern Oid weir_plan_find_stream(Query *query, Oid view, Oid owner);
+
 /* The plan of an existing view from its rule, inside weir_secure_enter; and
  * the view's own query (analysed, palloc'd copy). */
 extern Query *weir_plan_view_query(Oid view);

@@ -435,6 +435,7 @@ my @commands = (
 		q{SELECT pg_catalog.lo_import('/etc/passwd')}, 'SELECT pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid())',
 		'SELECT pg_catalog.pg_cancel_backend(pg_catalog.pg_backend_pid())', 'SELECT pg_catalog.pg_reload_conf()', 'DROP EXTENSION pg_weir', 'CHECKPOINT', 'DISCARD ALL', 'DROP OWNED BY evil CASCADE',
 		'SELECT weir.checkpoint()', q{SELECT weir.pause('public.v')}, 'DROP MATERIALIZED VIEW public.v', 'TRUNCATE public.s',
+		'CREATE TRIGGER u BEFORE INSERT ON public.s FOR EACH ROW EXECUTE FUNCTION trap.fired()',
 		'SELECT 1 FROM weir.view_state', q{UPDATE weir.view_wish SET wanted = 's'}, 'SELECT secret FROM public.s' ],
 	[ '55000', q{SELECT weir.wait_for('trap.tries')}, 'SELECT weir.wait_for()' ],
 	[ '55006', 'TRUNCATE trap.own', 'DROP TABLE trap.own CASCADE', 'ALTER TABLE trap.own ADD z int' ],
@@ -444,7 +445,9 @@ my @commands = (
 	[ 'OK', 'SELECT trap.try(0)', 'SELECT pg_catalog.pg_advisory_lock(4711)', 'SELECT pg_catalog.pg_advisory_xact_lock_shared(4712)', 'SELECT pg_catalog.lo_create(0)',
 		q{SELECT pg_catalog.lo_open(pg_catalog.lo_create(0), 131072)}, q{NOTIFY x, 'y'}, q{SET search_path = trap}, q{SET LOCAL TimeZone = 'Asia/Tokyo'},
 		q{SELECT pg_catalog.set_config('my.own', 'x', false)}, 'DECLARE left_open CURSOR FOR SELECT 1', q{INSERT INTO trap.own VALUES (10000, '2020-01-01')},
-		'SELECT * FROM trap.tries', q{SELECT * FROM weir.explain('trap.tries')}, 'SELECT * FROM weir.views', 'SELECT * FROM weir.streams', 'ANALYZE trap.own' ]);
+		'SELECT * FROM trap.tries', q{SELECT * FROM weir.explain('trap.tries')}, 'SELECT * FROM weir.views', 'SELECT * FROM weir.streams', 'ANALYZE trap.own',
+		# his own, and it fires as who makes it fire: not as the owner of a stream or of a view
+		'CREATE TRIGGER u BEFORE TRUNCATE ON trap.own EXECUTE FUNCTION trap.fired()', 'CREATE TRIGGER u BEFORE TRUNCATE ON trap.cmds EXECUTE FUNCTION trap.fired()' ]);
 my $n = 0;
 my $insert = '';
 for my $group (@commands)
@@ -703,6 +706,53 @@ for my $trap ([ 'CREATE SCHEMA weir', '42P06' ],
 }
 is($node->psql('before', 'CREATE EXTENSION pg_weir'), 0, 'nothing is left of them');
 sql('DROP DATABASE before');
+# what lies in schema public, and fits what the install script calls better than what it means
+sql('CREATE DATABASE before OWNER dbo');
+$node->safe_psql('before', join('', q{
+	CREATE FUNCTION public.trapped() RETURNS bool LANGUAGE plpgsql AS 'BEGIN RAISE LOG ''trapped %'', current_user; RETURN true; END';
+	CREATE FUNCTION public.trap_start(timestamptz, interval, timestamptz) RETURNS timestamptz LANGUAGE sql AS 'SELECT public.trapped(); SELECT $1';
+	CREATE FUNCTION public.trap_bool(int, int) RETURNS bool LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE FUNCTION public.trap_bool(oid, oid) RETURNS bool LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE FUNCTION public.trap_bool(bigint, bigint) RETURNS bool LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE FUNCTION public.trap_bool(bigint, int) RETURNS bool LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE FUNCTION public.trap_int(int, int) RETURNS int LANGUAGE sql AS 'SELECT public.trapped(); SELECT $1';
+	CREATE FUNCTION public.pg_extension_config_dump(text, text) RETURNS void LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE FUNCTION public.pg_extension_config_dump(regclass, text) RETURNS void LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE FUNCTION public.generate_series(int, int) RETURNS SETOF int LANGUAGE sql AS 'SELECT public.trapped(); SELECT 1';
+	CREATE OPERATOR public.- (leftarg = int, rightarg = int, function = public.trap_int);
+	CREATE TABLE public.view_position (view oid, generation bigint, answering bool, failed_resumes bigint);
+	CREATE VIEW public.error_log AS SELECT public.trapped() AS id; CREATE VIEW public.view_rows AS SELECT public.trapped() AS x;
+	CREATE FUNCTION public.view_rows() RETURNS bool LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE FUNCTION public.errors_visible(oid) RETURNS int LANGUAGE sql AS 'SELECT public.trapped(); SELECT 2';
+	CREATE FUNCTION public.tumble_start(timestamptz, interval, timestamptz) RETURNS timestamptz LANGUAGE sql AS 'SELECT public.trapped(); SELECT $1';},
+	(map { "CREATE OPERATOR public.$_->[0] (leftarg = $_->[1], rightarg = $_->[2], function = public.trap_bool);" }
+		map { my $o = $_; map { [ $o, @$_ ] } [ 'int', 'int' ], [ 'oid', 'oid' ], [ 'bigint', 'bigint' ], [ 'bigint', 'int' ] } qw(= < >)),
+	(map { "CREATE DOMAIN public.$_ AS pg_catalog.$_ CHECK (public.trapped());" }
+		qw(oid int4 int8 text bool timestamptz timestamp interval bytea regclass date float8 jsonb tid pg_lsn name)),
+	# casts of types of his own, to and from which anything could go
+	q{CREATE TYPE public.anything AS (x pg_catalog.text);
+	CREATE FUNCTION public.to_any(text) RETURNS public.anything LANGUAGE plpgsql AS 'BEGIN PERFORM public.trapped(); RETURN NULL; END';
+	CREATE CAST (pg_catalog.text AS public.anything) WITH FUNCTION public.to_any(text) AS IMPLICIT;
+	CREATE FUNCTION public.trap_bool(public.anything, public.anything) RETURNS bool LANGUAGE sql AS 'SELECT public.trapped()';
+	CREATE OPERATOR public.= (leftarg = public.anything, rightarg = public.anything, function = public.trap_bool);}),
+	extra_params => [ '-U', 'dbo' ]);
+my $unsprung = -s $node->logfile;
+is($node->psql('before', 'CREATE EXTENSION pg_weir'), 0, 'CREATE EXTENSION among them');
+is_left('objects that lie in wait for CREATE EXTENSION', join(' ', slurp_file($node->logfile, $unsprung) =~ /(trapped \w+)/g), '');
+is($node->safe_psql('before', q{
+	SELECT count(*) FROM pg_depend d, pg_extension e
+	WHERE extname = 'pg_weir' AND d.objid > e.oid AND (
+		refobjid IN (SELECT oid FROM pg_proc WHERE proowner = 'dbo'::regrole) OR refobjid IN (SELECT oid FROM pg_type WHERE typowner = 'dbo'::regrole) OR
+		refobjid IN (SELECT oid FROM pg_operator WHERE oprowner = 'dbo'::regrole) OR refobjid IN (SELECT oid FROM pg_class WHERE relowner = 'dbo'::regrole))}),
+	'0', 'and nothing of the extension uses one of them');
+is($node->safe_psql('before', q{
+	CREATE TABLE s (k pg_catalog.int4, ts pg_catalog.timestamptz NOT NULL) USING stream WITH (event_time = ts);
+	CREATE MATERIALIZED VIEW v USING continuous AS
+		SELECT window_start, pg_catalog.count(*) AS n FROM s, tumble(ts, pg_catalog.make_interval(mins => 1)) GROUP BY window_start;
+	INSERT INTO s VALUES (1, '2020-01-01 00:00:30Z');
+	SELECT weir.wait_for(); SELECT n FROM v; SELECT pg_catalog.count(*) FROM weir.errors; SELECT state FROM weir.views}), "t\n1\n0\nrunning", 'it works');
+is_left('and for its use', join(' ', slurp_file($node->logfile, $unsprung) =~ /(trapped \w+)/g), '');
+sql('DROP DATABASE before');
 
 
 sql('DROP FUNCTION public.tumble(timestamptz, interval)');
@@ -743,7 +793,65 @@ for my $name ('x"; DROP TABLE s; --', q{it's}, 'back\\slash\\', "new\nline", "t\
 }
 all_is_well('odd names');
 
+# ---- whose database is dumped and restored by a superuser ----
+$who = 'evil';
+sql('CREATE DATABASE dumped');
+$node->safe_psql('dumped', 'CREATE EXTENSION pg_weir; CREATE SCHEMA trap AUTHORIZATION evil');
+# pg_dump reads only, so the functions tell the log whose rights they have
+$node->safe_psql('dumped', q{
+	CREATE FUNCTION trap.sign() RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE LOG ''signed by % in %'', current_user, current_database(); END';
+	CREATE FUNCTION trap.signed(bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM trap.sign(); RETURN $1; END';
+	CREATE FUNCTION trap.checked(bigint) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM trap.sign(); RETURN true; END';
+	CREATE FUNCTION trap.size() RETURNS interval LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM trap.sign(); RETURN ''1 minute''; END';
+	CREATE DOMAIN trap.number AS bigint CHECK (trap.checked(VALUE));
+	CREATE TYPE trap.pair AS (n trap.number, t text);
+	CREATE FUNCTION trap.step(trap.number, bigint) RETURNS trap.number LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM trap.sign(); RETURN coalesce($1, 0) + $2; END';
+	CREATE FUNCTION trap.final(trap.number) RETURNS trap.pair LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM trap.sign(); RETURN ROW($1, ''x''::text); END';
+	CREATE AGGREGATE trap.total(bigint) (SFUNC = trap.step, STYPE = trap.number, FINALFUNC = trap.final);
+	CREATE TABLE trap.s (a bigint, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '0');
+	CREATE MATERIALIZED VIEW trap.v USING continuous AS
+		SELECT window_start, trap.signed(a)::trap.number AS d, ROW(a, 'x')::trap.pair AS p, a + trap.signed(1) AS c,
+			trap.signed(count(*)) AS n, trap.total(a) AS t, max(trap.signed(a)) AS m
+		FROM trap.s, tumble(ts, trap.size()) WHERE trap.checked(7) GROUP BY window_start, 2, 3, 4 HAVING trap.checked(count(*));
+	CREATE INDEX ON trap.v (trap.signed(n)) WHERE trap.checked(n);
+	CREATE STATISTICS trap.st ON trap.signed(n), d FROM trap.v;
+	INSERT INTO trap.s SELECT i % 3, '2020-01-01'::timestamptz + i * interval '10 s' FROM generate_series(1, 20) i},
+	extra_params => [ '-U', 'evil' ]);
+$node->safe_psql('dumped', 'SELECT weir.wait_for(); SELECT weir.checkpoint()');
+$node->safe_psql('dumped', q{INSERT INTO trap.s SELECT i % 3, '2020-01-01 00:10'::timestamptz + i * interval '10 s' FROM generate_series(1, 20) i});
+$node->safe_psql('dumped', 'SELECT weir.wait_for()');
+my $dumps = PostgreSQL::Test::Utils::tempdir;
+my $from = -s $node->logfile;
+
+# Whose rights the functions have had in a database since the last call.
+sub signatures
+{
+	my ($db) = @_;
+	my %seen = map { $_ => 1 } slurp_file($node->logfile, $from) =~ /LOG:  signed by (\w+) in $db$/gm;
+
+	$from = -s $node->logfile;
+	return join ' ', sort keys %seen;
+}
+
+for my $format ([ '-Fc' ], [ '-Fd', '--inserts' ])
+{
+	my ($name) = map { s/\W//gr } @$format;
+
+	my $db = lc $name;
+	$node->command_checks_all([ 'pg_dump', @$format, '-f', "$dumps/$name", '-d', $node->connstr('dumped') ], 0, [qr/^$/], [qr/^$/],
+		"pg_dump @$format as superuser");
+	is_left("pg_dump @$format of a hostile view", signatures('dumped'), 'evil');
+	sql("CREATE DATABASE $db");
+	$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr($db), "$dumps/$name" ], 'pg_restore as superuser');
+	is($node->safe_psql($db, 'SELECT weir.wait_for(); SELECT weir.checkpoint()'), "t\n", 'the copy is complete');
+	is_left("pg_restore of $name", signatures($db), 'evil');
+	$node->safe_psql($_, q{INSERT INTO trap.s VALUES (1, '2020-01-01 01:00')}) for 'dumped', $db;
+	my $rows = 'SELECT weir.wait_for(); SELECT count(*) > 10, md5(string_agg(v::text, chr(10) ORDER BY v::text)) FROM trap.v';
+	is($node->safe_psql($db, $rows), $node->safe_psql('dumped', $rows), 'and as the source');
+}
+sql("DROP DATABASE $_") for 'dumped', 'fc', 'fd';
+
 weir_log_is_clean($node);
-note("$attacks attacks");
+cmp_ok($attacks, '>=', 40, 'attacks');
 $node->stop;
 done_testing();
