@@ -231,6 +231,23 @@ handle_sigterm(SIGNAL_ARGS)
 	errno = save_errno;
 }
 
+/*
+ * User code that goes on after the cancel of handle_sigterm, having caught it, is
+ * not asked again: the process ends at its next check for interrupts.  So it does
+ * if user code catches another error at that moment; nothing is lost by it.
+ */
+static void
+end_stubborn(SubXactEvent event, SubTransactionId id, SubTransactionId parent,
+			 void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB && ShutdownRequestPending &&
+		weir_secure_in_user_code())
+	{
+		ProcDiePending = true;
+		InterruptPending = true;
+	}
+}
+
 /* After the transactions: flow.c's claim relies on it. */
 static void
 leave(int code, Datum arg)
@@ -352,12 +369,12 @@ static void
 abort_and_report(void)
 {
 	HOLD_INTERRUPTS();
+	weir_secure_user_code(false);
 	if (!ShutdownRequestPending || geterrcode() != ERRCODE_QUERY_CANCELED)
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	LWLockReleaseAll();
 	weir_stream_set_slice(NULL);
-	weir_secure_user_code(false);
 	MemoryContextSwitchTo(worker_cxt);
 	FlushErrorState();
 	RESUME_INTERRUPTS();
@@ -2866,6 +2883,7 @@ weir_worker_main(Datum arg)
 	failure_cxt = AllocSetContextCreate(worker_cxt, "weir failures",
 										ALLOCSET_SMALL_SIZES);
 	CacheRegisterRelcacheCallback(stream_changed, (Datum) 0);
+	RegisterSubXactCallback(end_stubborn, NULL);
 	MemoryContextSwitchTo(worker_cxt);
 	next_retention = weir_now() + TICK;
 	next_summaries = weir_now() + 2 * TICK;
