@@ -63,6 +63,48 @@ for (1 .. 8)
 my ($in, $size) = split /\|/, $node->safe_psql('postgres', 'SELECT bytes_in, log_bytes FROM weir.streams');
 cmp_ok($size, '<', $in / 3, "space is used again: $size bytes after $in");
 
+# By arrival, whatever the time of the event: what is older than the limit goes,
+# though its time is the newest, and what is younger stays, though its time is
+# the oldest.  If it took longer to look than the limit, nothing can be said;
+# then again, with more time.
+$node->safe_psql(
+	'postgres', q{
+	CREATE TABLE aged (k int, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, retention = '1 hour');
+	CREATE MATERIALIZED VIEW ages USING continuous AS SELECT count(*) AS n, sum(k) AS s FROM aged;
+	INSERT INTO aged VALUES (0, '2000-01-01')});
+weir_wait($node);
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()') for (1, 2);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM aged'), '1', 'an old time is no old arrival');
+my ($rows, $sum, $seen) = (1, 0, 0);
+for (my $limit = 2; $limit <= 64 && !$seen; $limit *= 2)
+{
+	$node->safe_psql('postgres', qq{
+		ALTER TABLE aged SET (retention = '1 hour');
+		INSERT INTO aged SELECT $limit, '2026-01-01'::timestamptz + $limit * interval '1 s' FROM generate_series(1, 10)});
+	my $after = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+	ok($node->poll_query_until('postgres', "SELECT clock_timestamp() - '$after' > '$limit s'"), "$limit s: they are old");
+	my $young = $node->safe_psql('postgres', 'SELECT clock_timestamp()');
+	$node->safe_psql('postgres', qq{
+		INSERT INTO aged SELECT $limit + 1, '2000-01-01' FROM generate_series(1, 10);
+		SELECT weir.wait_for('ages');
+		ALTER TABLE aged SET (retention = '$limit s');
+		SELECT weir.checkpoint()});
+	my ($n, $too_late) = split /\|/, $node->safe_psql('postgres',
+		"SELECT count(*) FILTER (WHERE k = $limit + 1), clock_timestamp() - '$young' >= '$limit s' FROM aged");
+	$rows += 20;
+	$sum += 10 * (2 * $limit + 1);
+	is($n, '10', "$limit s: the young ones stay") if $too_late eq 'f';
+	# the worker looks again and again
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM aged WHERE k <= $limit"), "$limit s: the old ones go");
+	($n, $too_late) = split /\|/, $node->safe_psql('postgres',
+		"SELECT count(*) FILTER (WHERE k = $limit + 1), clock_timestamp() - '$young' >= '$limit s' FROM aged");
+	next if $too_late eq 't';
+	is($n, '10', "$limit s: and the young ones are still there");
+	$seen = 1;
+}
+ok($seen, 'both were seen at one time');
+is($node->safe_psql('postgres', 'SELECT n, s FROM ages'), "$rows|$sum", 'the view has counted all');
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
