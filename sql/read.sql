@@ -162,6 +162,19 @@ INSERT INTO facts SELECT i % 30 FROM generate_series(1, 20000) i;
 ANALYZE facts;
 SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
 SET max_parallel_workers_per_gather = 2; SET enable_seqscan = on;
+CREATE FUNCTION scan_lines(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE line text;
+BEGIN
+  FOR line IN EXECUTE 'EXPLAIN (COSTS OFF) ' || query LOOP
+    IF line ~ 'Gather|Append|Scan' THEN
+      RETURN NEXT line;
+    END IF;
+  END LOOP;
+END $$;
+SELECT scan_lines('SELECT count(*), sum(n) FROM facts JOIN kg USING (k)');
+SELECT scan_lines('SELECT count(*) FROM facts WHERE k = (SELECT max(k) FROM kg)');
+SELECT scan_lines('SELECT count(*), sum(n) FROM kg');
+SELECT count(*) FROM facts WHERE k = (SELECT max(k) FROM kg);
 SELECT count(*), sum(n) FROM facts JOIN w USING (k);
 SELECT count(*), sum(n) FROM w;
 SET parallel_leader_participation = off;
