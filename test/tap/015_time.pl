@@ -8,6 +8,7 @@ use lib 'test/tap';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 use WeirTest;
 
 my $node = weir_node('time');
@@ -212,6 +213,75 @@ $node->safe_psql('postgres', q{
 $node->stop('immediate');
 $node->start;
 ok($node->poll_query_until('postgres', 'SELECT sum(n) = 10 FROM av'), 'closed after the start');
+
+# A writer that has not committed is not idleness: W does not go on past it,
+# however short the timeout, and what it commits is in time.  Another stream, in
+# which nobody writes, shows that the clock was at work all the while.
+$node->safe_psql('postgres', q{
+	CREATE TABLE held (k int, ts timestamptz NOT NULL) USING stream
+	  WITH (event_time = ts, watermark_delay = '0 s', idle_timeout = '1 ms');
+	CREATE TABLE free (k int, ts timestamptz NOT NULL) USING stream
+	  WITH (event_time = ts, watermark_delay = '0 s', idle_timeout = '1 ms');
+	CREATE MATERIALIZED VIEW held_v USING continuous AS
+	  SELECT window_end, count(*) AS n FROM held, tumble(ts, '1 s') GROUP BY window_end;
+	CREATE MATERIALIZED VIEW free_v USING continuous AS
+	  SELECT window_end, count(*) AS n FROM free, tumble(ts, '3 s') GROUP BY window_end});
+my $last = '2020-01-01 00:00:00Z';
+my $held_by = sub {
+	my ($stream, $what) = @_;
+	$node->safe_psql('postgres', "INSERT INTO $stream VALUES (1, '$last')");
+	$node->safe_psql('postgres', "INSERT INTO free VALUES (1, '$last')");
+	ok($node->poll_query_until('postgres', q{SELECT weir.is_final('free_v', max(window_end)) FROM free}
+		  . q{, tumble(ts, '3 s')}), "$what: the clock closes three seconds elsewhere");
+	is($node->safe_psql('postgres', qq{SELECT weir.watermark('$stream') = '$last', weir.is_final('${stream}_v', '$last'::timestamptz + interval '1 s')}),
+		't|f', "$what: and not one where somebody writes");
+	like($node->safe_psql('postgres', "SELECT weir.explain('${stream}_v')"),
+		qr/Not held by: open transactions .* since 2.*; but the clock does not move it meanwhile/, "$what: as weir.explain says");
+};
+my $open = $node->background_psql('postgres', on_error_stop => 1);
+$open->query_safe("BEGIN; INSERT INTO held VALUES (2, '$last'::timestamptz + interval '0.1 s')");
+$held_by->('held', 'open writer');
+$open->query_safe('COMMIT');
+ok($node->poll_query_until('postgres', "SELECT weir.is_final('held_v', '$last'::timestamptz + interval '1 s')"),
+	'its end is the beginning of idleness');
+# prepared, it goes on writing, as far as anybody knows
+$last = '2020-01-01 00:01:00Z';
+$open->query_safe("BEGIN; INSERT INTO held VALUES (3, '$last'::timestamptz + interval '0.1 s'); PREPARE TRANSACTION 'held'");
+$held_by->('held', 'prepared');
+$node->stop('immediate');
+$node->start;
+$last = '2020-01-01 00:02:00Z';
+$held_by->('held', 'prepared, after a crash');
+$node->safe_psql('postgres', q{COMMIT PREPARED 'held'});
+ok($node->poll_query_until('postgres', "SELECT weir.is_final('held_v', '$last'::timestamptz + interval '1 s')"),
+	'until it has ended');
+is($node->safe_psql('postgres', 'SELECT array_agg(n ORDER BY window_end) FROM held_v'), '{2,1,1}', 'what was prepared before the crash is late, as its time says');
+eval { $open->quit };
+
+# Nor is downtime: a server that was stopped for longer than the timeout waits
+# for that to pass anew, and W goes on by what has passed since its start.
+$node->safe_psql('postgres', q{
+	CREATE TABLE d (ts timestamptz NOT NULL) USING stream
+	  WITH (event_time = ts, watermark_delay = '0 s', idle_timeout = '2 s');
+	CREATE MATERIALIZED VIEW dv USING continuous AS
+	  SELECT window_end, count(*) AS n FROM d, tumble(ts, '2 s') GROUP BY window_end});
+for my $mode ('fast', 'immediate')
+{
+	my $at = $mode eq 'fast' ? '2020-01-01 00:00:00Z' : '2020-01-01 00:01:00Z';
+	my $inserted = time;
+
+	$node->safe_psql('postgres', "INSERT INTO d VALUES ('$at')");
+	$node->stop($mode);
+	usleep(50_000) while time < $inserted + 4;
+	$node->start;
+	ok($node->poll_query_until('postgres', "SELECT weir.is_final('dv', '$at'::timestamptz + interval '2 s')"),
+		"$mode: closed at last");
+	is($node->safe_psql('postgres', qq{
+		WITH e AS (SELECT substring(l from 'the stream being idle, since (.*)')::timestamptz AS arrival, weir.watermark('d') - '$at' AS moved
+		  FROM weir.explain('dv') l WHERE l LIKE 'Held by:%')
+		SELECT arrival - pg_postmaster_start_time() >= interval '2 s', moved >= interval '2 s', moved <= arrival - pg_postmaster_start_time() FROM e}),
+		't|t|t', "$mode: by the time since the start");
+}
 
 # Retention takes the record that W is from; W stays, and says so.
 $node->safe_psql('postgres', q{
