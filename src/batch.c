@@ -125,6 +125,7 @@ typedef struct Batch
 static struct
 {
 	MemoryContext cxt;
+	bool large; /* one has unpacked more than a slice should have */
 	Oid stream;
 	TupleDesc desc;
 	Bitmapset *needed;
@@ -163,6 +164,14 @@ weir_batch_is_claim(const ErrorData *e)
 }
 
 static void
+forget_decoders(void)
+{
+	if (decoders.cxt != NULL)
+		MemoryContextDelete(decoders.cxt);
+	memset(&decoders, 0, sizeof(decoders));
+}
+
+static void
 prepare_decoders(Batch *b)
 {
 	Bitmapset *needed = NULL;
@@ -176,14 +185,12 @@ prepare_decoders(Batch *b)
 			((WeirBatchMember *) lfirst(lc))->flow->plan->stream_columns);
 	if (needed == NULL)
 		needed = bms_make_singleton(1); /* none would mean all */
-	if (decoders.cxt != NULL && decoders.stream == b->stream &&
-		bms_equal(decoders.needed, needed) &&
+	if (decoders.cxt != NULL && !decoders.large &&
+		decoders.stream == b->stream && bms_equal(decoders.needed, needed) &&
 		equalTupleDescs(decoders.desc, desc))
 		return;
 
-	if (decoders.cxt != NULL)
-		MemoryContextDelete(decoders.cxt);
-	memset(&decoders, 0, sizeof(decoders));
+	forget_decoders();
 	decoders.cxt = AllocSetContextCreate(TopMemoryContext, "weir decoders",
 										 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(decoders.cxt);
@@ -274,6 +281,7 @@ next_slice(Batch *b)
 		   b->slice_rows < b->slice_max && b->txn < b->ntxns)
 	{
 		WeirTxn *txn = &b->txns[b->txn];
+		Size unpacked;
 
 		if (b->cursor == NULL)
 		{
@@ -310,7 +318,10 @@ next_slice(Batch *b)
 		b->arrivals[n] = txn->arrival;
 		b->txn_of[n] = b->txn;
 		b->number_in_txn[n] = b->chunk_in_txn++;
-		bytes += b->lengths[n];
+		unpacked = ((const WeirChunkHeader *) b->images[n])->raw_len;
+		if (unpacked > SLICE_BYTES)
+			decoders.large = true;
+		bytes += Max(b->lengths[n], unpacked);
 		b->slice_rows += b->chunks[n].reader->nrows;
 		n++;
 	}
@@ -698,6 +709,8 @@ fold(Batch *b)
 		step_members(b, STEP_PUBLISH);
 	}
 	PopActiveSnapshot();
+	if (decoders.large)
+		forget_decoders();
 	now = weir_now();
 	foreach(lc, b->members)
 		note_visible(b, lfirst(lc), now, now - start);
@@ -857,6 +870,8 @@ fold_in_parts(void *arg)
 		MemoryContextSwitchTo(part_cxt);
 		MemoryContextReset(part_cxt);
 	}
+	if (decoders.large)
+		forget_decoders();
 	MemoryContextSwitchTo(old);
 	Ensure(done == nchunks, "chunks of a transaction have vanished");
 	relation_close(b->rel, NoLock);

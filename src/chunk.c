@@ -417,6 +417,15 @@ make_room(WeirChunkBuilder *b)
 	b->capacity = capacity;
 }
 
+static void
+check_body(Size body)
+{
+	if (body > PG_UINT32_MAX - BLCKSZ)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("row is too large for a stream"),
+						errdetail("A row may take up to 4 GB.")));
+}
+
 /*
  * Two passes, as a row that does not fit must leave no trace: the first
  * reckons what the chunk would take with it, the second puts it there.
@@ -477,10 +486,7 @@ add_row(WeirChunkBuilder *b, const Datum *values, const bool *nulls, bool force)
 	{
 		if (b->nrows > 0 && !force)
 			return false;
-		if (body > PG_UINT32_MAX - BLCKSZ)
-			ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-							errmsg("row is too large for a stream"),
-							errdetail("A row may take up to 4 GB.")));
+		check_body(body);
 	}
 
 	if (b->nrows >= b->capacity)
@@ -538,6 +544,17 @@ bool
 weir_chunk_flatten(TupleDesc desc, Datum *values, bool *nulls)
 {
 	bool changed = false;
+	Size total = 0;
+
+	/* before a copy of it takes the memory */
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attlen == -1 && !nulls[i] && !att->attisdropped)
+			total += toast_datum_size(values[i]);
+	}
+	check_body(total);
 
 	for (int i = 0; i < desc->natts; i++)
 	{
@@ -897,7 +914,7 @@ compress_body(const char *body, Size len, char *dest)
 {
 	int n;
 
-	if (len > LZ4_MAX_INPUT_SIZE || len < 32)
+	if (len < 32)
 		return 0;
 	n = LZ4_compress_default(body, dest, (int) len, (int) len - 1);
 	return n > 0 ? (Size) n : 0;
@@ -961,7 +978,7 @@ build_image(WeirChunkBuilder *b, FullTransactionId xid, uint32 chunk_no,
 		p += sizeof(WeirRecord);
 	}
 
-	if (lz4 && raw > 0)
+	if (lz4 && raw > 0 && raw <= LZ4_MAX_INPUT_SIZE)
 	{
 		char *body = palloc_extended(raw, MCXT_ALLOC_HUGE);
 		Size n;
