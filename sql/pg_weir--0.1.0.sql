@@ -162,6 +162,50 @@ CREATE TABLE weir.stream_end (
 ) USING heap;
 REVOKE ALL ON weir.stream_end FROM PUBLIC;
 
+/*
+ * What these say is of this database alone, but a publication FOR ALL TABLES
+ * has them, and its subscriber may have the extension, too: it takes none of
+ * their rows.  (Ours are written past all triggers.)
+ */
+CREATE FUNCTION weir.refuse_replicated()
+	RETURNS pg_catalog.trigger
+	AS 'MODULE_PATHNAME', 'weir_catalog_refuse_replicated'
+	LANGUAGE C STRICT;
+COMMENT ON FUNCTION weir.refuse_replicated() IS
+	'keeps out rows that logical replication brings';
+REVOKE ALL ON FUNCTION weir.refuse_replicated() FROM PUBLIC;
+
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.view_wish FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.view_wish ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.view_position FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.view_position ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.view_state FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.view_state ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.view_pending FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.view_pending ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.late_pending FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.late_pending ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.view_import FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.view_import ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.error_log FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.error_log ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.stream_trim FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.stream_trim ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.log_run FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.log_run ENABLE REPLICA TRIGGER refuse_replicated;
+CREATE TRIGGER refuse_replicated BEFORE INSERT OR UPDATE OR DELETE
+	ON weir.stream_end FOR EACH ROW EXECUTE FUNCTION weir.refuse_replicated();
+ALTER TABLE weir.stream_end ENABLE REPLICA TRIGGER refuse_replicated;
+
 /* ---- access methods ---- */
 
 CREATE FUNCTION weir.stream_handler(pg_catalog.internal)

@@ -44,10 +44,12 @@
 #include "catalog/pg_type.h"
 #include "commands/defrem.h"
 #include "commands/sequence.h"
+#include "commands/trigger.h"
 #include "common/int.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
+#include "replication/logicalworker.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -1712,4 +1714,29 @@ weir_catalog_error_add(Oid view, int64 generation, Oid stream,
 	heap_freetuple(tuple);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();
+}
+
+/* ---------- replication ---------- */
+
+/*
+ * BEFORE ROW on our tables, where session_replication_role is replica: what an
+ * apply worker or the copy at the start of a subscription brings is dropped.
+ * Restoring a dump may have that role, too, and means it.
+ */
+PG_FUNCTION_INFO_V1(weir_catalog_refuse_replicated);
+
+Datum
+weir_catalog_refuse_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function \"%s\" is for triggers",
+							   "weir.refuse_replicated")));
+	if (IsLogicalWorker())
+		PG_RETURN_POINTER(NULL);
+	PG_RETURN_POINTER(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)
+						  ? trigger->tg_newtuple
+						  : trigger->tg_trigtuple);
 }

@@ -84,6 +84,7 @@
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/array.h"
@@ -1009,6 +1010,7 @@ write_import(Relation rel, CatalogIndexState indexes, Oid view,
 		rel, heap_form_tuple(RelationGetDescr(rel), values, nulls), indexes);
 }
 
+/* What a subscription brings is of other views, whatever their names. */
 static void
 portal_multi_insert(Relation portal, TupleTableSlot **slots, int n,
 					CommandId cid, int options, BulkInsertState bistate)
@@ -1027,6 +1029,12 @@ portal_multi_insert(Relation portal, TupleTableSlot **slots, int n,
 						errmsg("access method \"weir_portal\" is for table "
 							   "weir.view_dump alone")));
 	weir_shmem_require();
+	if (IsLogicalWorker())
+	{
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(call);
+		return;
+	}
 	rel = weir_catalog_open("view_import", Natts_import, RowExclusiveLock);
 	indexes = CatalogOpenIndexes(rel);
 	for (int i = 0; i < n; i++)
