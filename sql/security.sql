@@ -309,8 +309,10 @@ CREATE MATERIALIZED VIEW ep USING continuous WITH (on_error = skip) AS SELECT su
 GRANT SELECT ON er, es, ep TO regress_weir_reader;
 RESET ROLE;
 SELECT state('er'), state('es'), state('ep');
+BEGIN;
 REVOKE SELECT ON s FROM regress_weir_alice;
 GRANT SELECT (a, ts) ON s TO regress_weir_alice;
+COMMIT;
 INSERT INTO s VALUES (0, 'top secret', '2020-01-02');
 SELECT state('es');
 SELECT state('er'), state('ep');
