@@ -63,6 +63,43 @@ $node->safe_psql('postgres', "CREATE TABLESPACE elsewhere LOCATION '$space'");
 $node->safe_psql('postgres', 'ALTER DATABASE deux SET TABLESPACE elsewhere');
 feed('deux', 1200, 'moved');
 
+# A stream and its view go to another tablespace while others write.
+$node->safe_psql('postgres', "CREATE TABLESPACE another LOCATION '" . PostgreSQL::Test::Utils::tempdir . q{'});
+my $script = PostgreSQL::Test::Utils::tempdir . '/insert.sql';
+append_to_file($script, "BEGIN;\nINSERT INTO s SELECT i % 7, 1 FROM generate_series(1, 20) i;\nSAVEPOINT a;\n"
+	  . "INSERT INTO s SELECT i, 1 FROM generate_series(1, 500) i;\nROLLBACK TO a;\nINSERT INTO s VALUES (8, 1);\nCOMMIT;\n");
+my $pgbench = IPC::Run::start([ 'pgbench', '-n', '-c', 3, '-t', 200, '-f', $script, $node->connstr('deux') ],
+	'<', \undef, '>', \my $said, '2>&1');
+for my $to ('another', 'elsewhere', 'another')
+{
+	$node->safe_psql('deux', "ALTER TABLE s SET TABLESPACE $to");
+	$node->safe_psql('deux', "ALTER MATERIALIZED VIEW v SET TABLESPACE $to");
+	$node->safe_psql('deux', 'SELECT weir.checkpoint()');
+}
+ok($pgbench->finish, 'all could write') or diag($said);
+my $expected = 1200 + 3 * 200 * 21;
+feed('deux', $expected + 300, 'stream and view moved');
+weir_same($node, 'v', 'SELECT k, count(*), sum(x) FROM s GROUP BY k', 'and exact', 'deux');
+
+# in a transaction: not after rows of its own, but before; or not at all
+my $move = 'ALTER TABLE s SET TABLESPACE elsewhere;';
+my $own = "INSERT INTO s VALUES (1, 1);";
+for my $wrote ($own, "$own SELECT count(*) FROM s;", "SAVEPOINT a; $own RELEASE a;")
+{
+	my (undef, undef, $err) = $node->psql('deux', "\\set VERBOSITY verbose\nBEGIN; $wrote $move COMMIT");
+	like($err, qr/ERROR:  55006: cannot move stream "s" in a transaction that wrote to it\nHINT:  Commit first\./, "not after: $wrote");
+}
+$node->safe_psql('deux', "BEGIN; $move $own ROLLBACK");
+$node->safe_psql('deux', "BEGIN; SAVEPOINT a; $move $own ROLLBACK TO a; $own COMMIT");
+$node->safe_psql('deux', "BEGIN; $move $own SELECT count(*) FROM s; $own COMMIT");
+feed('deux', $expected + 603, 'moved in a transaction');
+$node->stop('immediate');
+$node->start;
+feed('deux', $expected + 903, 'moved, after a crash');
+weir_same($node, 'v', 'SELECT k, count(*), sum(x) FROM s GROUP BY k', 'and exact', 'deux');
+is($node->safe_psql('deux', q{SELECT string_agg(relname || ' ' || coalesce(spcname, 'default'), ', ' ORDER BY relname) FROM pg_class c
+	LEFT JOIN pg_tablespace t ON t.oid = reltablespace WHERE relname IN ('s', 'v')}), 's default, v another', 'where they are said to be');
+
 # those who may not do it bar nobody
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
 my ($rc, $out, $err) = $node->psql('postgres', 'DROP DATABASE three',
@@ -76,14 +113,14 @@ feed('three', 900, 'three is there');
 # they have in memory to disk first
 $node->safe_psql('postgres', q{ALTER SYSTEM SET weir.checkpoint_interval = '1h'});
 $node->reload;
-feed('deux', 1500, 'before it is closed');
+feed('deux', $expected + 1203, 'before it is closed');
 $node->safe_psql('postgres', 'ALTER DATABASE deux ALLOW_CONNECTIONS false');
 $node->reload; # the launcher looks
 ok($node->poll_query_until('postgres', workers('deux'), '0'), 'closed: its workers end');
 feed('one', 1200, 'one goes on');
 $node->safe_psql('postgres', 'ALTER DATABASE deux ALLOW_CONNECTIONS true');
 $node->reload;
-feed('deux', 1800, 'open again');
+feed('deux', $expected + 1503, 'open again');
 $node->safe_psql('postgres', q{ALTER SYSTEM RESET weir.checkpoint_interval});
 $node->reload;
 
@@ -127,12 +164,12 @@ for my $i (1 .. 30)
 is($node->safe_psql('one', 'SELECT sum(n) FROM v'), '600', 'one with the last of them');
 
 # the same OIDs of a dropped database never come back by the shared tables
-feed('deux', 2100, 'the others went on');
+feed('deux', $expected + 1803, 'the others went on');
 feed('copy2', 1500, 'copy2 went on');
 
 $node->restart;
 feed('one', 900, 'one after restart');
-feed('deux', 2400, 'deux after restart');
+feed('deux', $expected + 2103, 'deux after restart');
 weir_log_is_clean($node);
 $node->stop;
 done_testing();

@@ -83,9 +83,9 @@ sub weir_wait
 # The oracle: the view's rows are those of its query run over the stream.
 sub weir_same
 {
-	my ($node, $view, $query, $what) = @_;
+	my ($node, $view, $query, $what, $db) = @_;
 	my $different = $node->safe_psql(
-		'postgres', qq{
+		$db // 'postgres', qq{
 		SELECT count(*) FROM (
 			(SELECT * FROM $view EXCEPT ALL ($query))
 			UNION ALL
