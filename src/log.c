@@ -641,7 +641,9 @@ tuple_image(HeapTuple tup, Size *len)
 	if (h->format != WEIR_CHUNK_FORMAT)
 		ereport(
 			ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
+			(errcode(h->format > WEIR_CHUNK_FORMAT
+						 ? ERRCODE_FEATURE_NOT_SUPPORTED
+						 : ERRCODE_DATA_CORRUPTED),
 			 errmsg("log of stream \"%s\" has a chunk of unknown format %u",
 					get_rel_name(tup->t_tableOid), h->format),
 			 errdetail("It is (%u,%u).",
