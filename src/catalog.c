@@ -512,7 +512,8 @@ weir_catalog_parse_duration(const char *what, const char *text, bool allow_off,
 	if (pg_strcasecmp(text + strspn(text, "+-"), "infinity") == 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"%s\" cannot be infinite", what),
-						errdetail("The value is \"%s\".", text)));
+						errdetail("The value is \"%s\".", text),
+						errhint("Write for example '7 days' or '5 seconds'.")));
 
 	if (lacks_unit(text))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -548,7 +549,8 @@ weir_catalog_parse_duration(const char *what, const char *text, bool allow_off,
 	if (result < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"%s\" must not be negative", what),
-						errdetail("The value is \"%s\".", text)));
+						errdetail("The value is \"%s\".", text),
+						errhint("Write for example '7 days' or '5 seconds'.")));
 	return result;
 }
 
@@ -575,7 +577,8 @@ parse_bytes(const char *what, const char *text)
 	if (result < 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"%s\" must not be negative", what),
-						errdetail("The value is \"%s\".", text)));
+						errdetail("The value is \"%s\".", text),
+						errhint("Write for example '10 GB'.")));
 	return result;
 }
 

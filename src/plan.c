@@ -1060,7 +1060,8 @@ checked_origin(const Const *origin)
 
 	if (TIMESTAMP_NOT_FINITE(t))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("window origin must be finite")));
+						errmsg("window origin must be finite"),
+						errhint("Use a time at which a window shall start.")));
 	return t;
 }
 

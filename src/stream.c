@@ -721,6 +721,8 @@ check_event_time(Entry *e, Relation rel, Datum value, bool isnull)
 				 "null value in column \"%s\" of stream \"%s\" violates event-time constraint",
 				 column, stream_name(rel)),
 			 errdetail("It is the event time of the stream."),
+			 errhint("Give each event its time; a DEFAULT of "
+					 "clock_timestamp() makes it that of the insertion."),
 			 errtablecol(rel, e->event_attno)));
 	if (TIMESTAMP_NOT_FINITE(t))
 		ereport(
@@ -729,6 +731,8 @@ check_event_time(Entry *e, Relation rel, Datum value, bool isnull)
 			 errmsg(
 				 "event time in column \"%s\" of stream \"%s\" must be finite",
 				 column, stream_name(rel)),
+			 errhint("Give the event its time; to end the stream, use "
+					 "weir.advance_watermark()."),
 			 errtablecol(rel, e->event_attno)));
 	if (e->shared)
 		pg_atomic_fetch_add_u64(&e->shared->refused_future, 1);

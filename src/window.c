@@ -85,7 +85,8 @@ weir_window_fixed_length(const Interval *iv, const char *what)
 						errmsg("window %s is too large", what)));
 	if (length <= 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("window %s must be greater than zero", what)));
+						errmsg("window %s must be greater than zero", what),
+						errhint("Use an interval such as '1 minute'.")));
 	return length;
 }
 
@@ -383,7 +384,8 @@ tumble_start(FunctionCallInfo fcinfo, int64 *size)
 						errmsg("infinite timestamp is in no window")));
 	if (unlikely(TIMESTAMP_NOT_FINITE(origin)))
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("window origin must be finite")));
+						errmsg("window origin must be finite"),
+						errhint("Use a time at which a window shall start.")));
 	return weir_window_bin_start(ts, *size, origin);
 }
 
@@ -465,7 +467,8 @@ grid_arguments(FunctionCallInfo fcinfo, bool cumulate, int64 *slide,
 						errmsg("infinite timestamp is in no window")));
 	if (unlikely(TIMESTAMP_NOT_FINITE(*origin)))
 		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-						errmsg("window origin must be finite")));
+						errmsg("window origin must be finite"),
+						errhint("Use a time at which a window shall start.")));
 	return ts;
 }
 
