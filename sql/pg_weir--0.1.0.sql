@@ -125,7 +125,8 @@ REVOKE ALL ON weir.error_log FROM PUBLIC;
 CREATE TABLE weir.stream_trim (
 	stream pg_catalog.oid NOT NULL PRIMARY KEY,
 	up_to pg_catalog.int8 NOT NULL,
-	max_time pg_catalog.int8 NOT NULL
+	max_time pg_catalog.int8 NOT NULL,
+	checksum pg_catalog.int4 NOT NULL
 ) USING heap;
 REVOKE ALL ON weir.stream_trim FROM PUBLIC;
 

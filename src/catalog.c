@@ -1046,8 +1046,23 @@ enum
 	Anum_trim_stream = 1,
 	Anum_trim_up_to,
 	Anum_trim_max_time,
-	Natts_trim = Anum_trim_max_time
+	Anum_trim_checksum,
+	Natts_trim = Anum_trim_checksum
 };
+
+/* With a number that is too low, a view could be rebuilt without what has gone. */
+static int32
+trim_checksum(Oid stream, WeirNumber up_to, int64 max_time)
+{
+	pg_crc32c crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, &stream, sizeof(stream));
+	COMP_CRC32C(crc, &up_to, sizeof(up_to));
+	COMP_CRC32C(crc, &max_time, sizeof(max_time));
+	FIN_CRC32C(crc);
+	return (int32) crc;
+}
 
 /* The row of a stream, a copy; NULL: none. */
 static HeapTuple
@@ -1056,7 +1071,8 @@ find_trim(Relation rel, Oid stream, WeirNumber *up_to, int64 *max_time)
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple tuple;
-	bool isnull;
+	Datum values[Natts_trim];
+	bool nulls[Natts_trim];
 
 	*up_to = WEIR_NO_NUMBER;
 	*max_time = WEIR_NO_TIME;
@@ -1067,10 +1083,15 @@ find_trim(Relation rel, Oid stream, WeirNumber *up_to, int64 *max_time)
 	if (HeapTupleIsValid(tuple))
 	{
 		tuple = heap_copytuple(tuple);
-		*up_to = (WeirNumber) DatumGetInt64(heap_getattr(
-			tuple, Anum_trim_up_to, RelationGetDescr(rel), &isnull));
-		*max_time = DatumGetInt64(heap_getattr(tuple, Anum_trim_max_time,
-											   RelationGetDescr(rel), &isnull));
+		heap_deform_tuple(tuple, RelationGetDescr(rel), values, nulls);
+		*up_to = (WeirNumber) DatumGetInt64(values[Anum_trim_up_to - 1]);
+		*max_time = DatumGetInt64(values[Anum_trim_max_time - 1]);
+		if (trim_checksum(stream, *up_to, *max_time) !=
+			DatumGetInt32(values[Anum_trim_checksum - 1]))
+		{
+			*up_to = WEIR_SINCE_LOST;
+			*max_time = PG_INT64_MAX;
+		}
 	}
 	systable_endscan(scan);
 	return tuple;
@@ -1088,6 +1109,15 @@ weir_catalog_trimmed(Oid stream, int64 *max_time)
 	table_close(rel, AccessShareLock);
 	if (max_time != NULL)
 		*max_time = time;
+	if (up_to == WEIR_SINCE_LOST)
+		ereport(
+			WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("it is not known which events stream \"%s\" has lost",
+					get_rel_name(stream)),
+			 errdetail("Its row in weir.stream_trim has a wrong checksum."),
+			 errhint("Views that count from now on cannot be refreshed. The "
+					 "row is replaced when events are removed next.")));
 	return up_to;
 }
 
@@ -1103,6 +1133,8 @@ put_trim(Relation rel, HeapTuple old, Oid stream, WeirNumber up_to,
 	values[Anum_trim_stream - 1] = ObjectIdGetDatum(stream);
 	values[Anum_trim_up_to - 1] = Int64GetDatum((int64) up_to);
 	values[Anum_trim_max_time - 1] = Int64GetDatum(max_time);
+	values[Anum_trim_checksum - 1] =
+		Int32GetDatum(trim_checksum(stream, up_to, max_time));
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	if (HeapTupleIsValid(old))
 		CatalogTupleUpdate(rel, &old->t_self, tuple);
@@ -1120,7 +1152,11 @@ weir_catalog_set_trimmed(Oid stream, WeirNumber up_to, int64 max_time)
 	int64 time;
 	HeapTuple old = find_trim(rel, stream, &before, &time);
 
-	put_trim(rel, old, stream, Max(up_to, before), Max(max_time, time));
+	/* the number in a damaged one is not missed: what goes has higher numbers
+	 * than what went */
+	if (before != WEIR_SINCE_LOST)
+		up_to = Max(up_to, before);
+	put_trim(rel, old, stream, up_to, Max(max_time, time));
 	table_close(rel, NoLock);
 }
 
@@ -1133,7 +1169,8 @@ weir_catalog_forget_trimmed_time(Oid stream)
 	int64 time;
 	HeapTuple old = find_trim(rel, stream, &up_to, &time);
 
-	if (HeapTupleIsValid(old) && time != WEIR_NO_TIME)
+	if (HeapTupleIsValid(old) && up_to != WEIR_SINCE_LOST &&
+		time != WEIR_NO_TIME)
 		put_trim(rel, old, stream, up_to, WEIR_NO_TIME);
 	table_close(rel, NoLock);
 }

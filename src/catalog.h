@@ -158,7 +158,8 @@ extern void weir_catalog_wish_delete(Oid view);
 /*
  * Events up to this number are gone; WEIR_NO_NUMBER: none.  *max_time, unless
  * NULL: the largest event time among them; WEIR_NO_TIME: they had none,
- * PG_INT64_MAX: it is not known.
+ * PG_INT64_MAX: it is not known.  WEIR_SINCE_LOST, with a warning: the row is
+ * damaged; whatever a view has counted may be gone.
  */
 extern WeirNumber weir_catalog_trimmed(Oid stream, int64 *max_time);
 /* Never lowers either. */

@@ -23,6 +23,9 @@ my $node = weir_node('damage', conf => "weir.checkpoint_interval = '1h'\nautovac
 
 sub sql { return $node->safe_psql('postgres', $_[0]) }
 
+# In a database of its own, a stream that has lost events which its view has counted.
+sub gone { return $node->safe_psql('gone', $_[0]) }
+
 # Runs are short in such a build only.
 my $debug = sql(q{SELECT count(*) FROM pg_settings WHERE name = 'weir.debug_points'});
 
@@ -82,6 +85,32 @@ sub grow
 	return;
 }
 
+# Its log is looked at when the worker starts.
+my $many = 'INSERT INTO r SELECT md5(i::text) FROM generate_series(1, 1000) i;' . "\n";
+sub trim
+{
+	my ($what, $done) = @_;
+
+	gone($many x 3 . 'SELECT weir.wait_for(); SELECT weir.checkpoint()');
+	$node->restart;
+	weir_patiently($node, 'SELECT 1');
+	ok($node->poll_query_until('gone', $done), $what);
+	return;
+}
+
+sub refresh
+{
+	my ($view) = @_;
+	my ($rc, $out, $err) = $node->psql('gone', "\\set VERBOSITY verbose\nREFRESH MATERIALIZED VIEW $view; SELECT weir.wait_for('$view')");
+
+	return $err;
+}
+sql('CREATE DATABASE gone');
+gone(q{CREATE EXTENSION pg_weir; CREATE EXTENSION pageinspect;
+	CREATE TABLE r (v text) USING stream WITH (retention_size = '20 kB');
+	CREATE MATERIALIZED VIEW g USING continuous AS SELECT count(*) AS n FROM r});
+trim('a stream is trimmed', 'SELECT count(*) > 0 FROM weir.stream_trim');
+
 sql(join '', map { set_up($_) } 1 .. STREAMS);
 grow();
 is(sql('SELECT count(DISTINCT stream) FROM weir.log_run WHERE NOT opaque'), STREAMS, 'all have summaries')
@@ -90,8 +119,8 @@ is(sql('SELECT count(DISTINCT stream) FROM weir.log_run WHERE NOT opaque'), STRE
 # Where the bytes of rows are: [[offset, length], ...].
 sub places
 {
-	my ($relation) = @_;
-	my @rows = split /\n/, sql(qq{
+	my ($relation, $in) = @_;
+	my @rows = split /\n/, $in->(qq{
 		SELECT b * 8192 + lp_off + t_hoff, lp_len - t_hoff
 		FROM generate_series(0, pg_relation_size('$relation') / 8192 - 1) b,
 		     LATERAL heap_page_items(get_raw_page('$relation', b::int))
@@ -158,12 +187,13 @@ sub change
 sub pick
 {
 	my ($relation) = @_;
-	my $places = places($relation);
+	my $in     = $relation eq 'weir.stream_trim' ? \&gone : \&sql;
+	my $places = places($relation, $in);
 	my $p      = $places->[ int(rand(@$places)) ];
 
 	return {
 		name   => $relation,
-		file   => sql("SELECT pg_relation_filepath('$relation')"),
+		file   => $in->("SELECT pg_relation_filepath('$relation')"),
 		offset => $p->[0] + int(rand($p->[1])),
 		mask   => 1 << int(rand(8))
 	};
@@ -196,7 +226,7 @@ while ($done < $spots)
 	{
 		my %at;
 		grow() if $round > 2;
-		for my $relation (qw(weir.view_position weir.view_state weir.view_state weir.view_position),
+		for my $relation (qw(weir.view_position weir.view_state weir.view_state weir.view_position weir.stream_trim),
 			$debug ? ('weir.log_run') x 6 : ())
 		{
 			my $c = pick($relation);
@@ -243,6 +273,7 @@ while ($done < $spots)
 		push @wrong, grep { $_ ne '' } differs("a$i", $i, $i), differs("b$i", $i, $i + 1);
 	}
 	sql('SELECT weir.checkpoint()') if !$of_log;
+	push @wrong, "g is refreshed: $_" foreach grep { !/ERROR:  55000: cannot refresh/ } refresh('g');
 	push(@wrong, $what), last if @wrong;
 }
 is(join("\n", @wrong), "", "$done spots, $errors views stopped by them, $repaired rebuilt: none is wrong silently");
@@ -294,6 +325,22 @@ SKIP:
 	sql("SELECT weir.summarize('s$_')") for 1 .. STREAMS;
 	is(sql('SELECT count(*) FROM weir.log_run'), $runs, 'they are replaced');
 }
+
+# And what a stream has lost.  If it is not known, no view is rebuilt without what
+# may have gone, until more has gone.
+gone('UPDATE weir.stream_trim SET up_to = 1');
+like(refresh('g'), qr/WARNING:  XX001: it is not known which events stream "r" has lost.*ERROR:  55000: cannot refresh/s,
+	'it is not believed that little has gone');
+gone('CREATE MATERIALIZED VIEW g2 USING continuous AS SELECT count(*) AS n FROM r; SELECT weir.wait_for()');
+trim('more has gone', 'SELECT up_to > 1 FROM weir.stream_trim');
+gone('CREATE MATERIALIZED VIEW g3 USING continuous AS SELECT count(*) AS n FROM r; SELECT weir.wait_for()');
+is(refresh('g3'), '', 'what has come since can be refreshed');
+like(refresh($_), qr/^(psql:[^ ]* )?ERROR:  55000: cannot refresh/, "$_ cannot") foreach 'g', 'g2';
+gone('REFRESH MATERIALIZED VIEW g2 WITH NO DATA');
+is(refresh('g2'), '', 'but begin anew') for 1 .. 2;
+is(gone('SELECT g2.n - r.n FROM g2, (SELECT count(*) AS n FROM r) r'), 0, 'with what is left');
+my $left = gone('SELECT n FROM g');
+ok($left > 1000 && $left % 1000 == 0, 'nothing is lost without saying');
 
 # A log that has lost its end, in the midst of an event or between two: what has
 # been counted stays.
