@@ -124,7 +124,7 @@ sub places
 		SELECT b * 8192 + lp_off + t_hoff, lp_len - t_hoff
 		FROM generate_series(0, pg_relation_size('$relation') / 8192 - 1) b,
 		     LATERAL heap_page_items(get_raw_page('$relation', b::int))
-		WHERE lp_flags = 1 AND lp_len > t_hoff AND t_xmax = 0});
+		WHERE lp_flags = 1 AND lp_len > t_hoff AND (t_xmax = 0 OR t_infomask & 128 <> 0)}); # or locked only
 
 	return [ map { [ split /\|/ ] } @rows ];
 }
@@ -189,7 +189,7 @@ sub pick
 	my ($relation) = @_;
 	my $in     = $relation eq 'weir.stream_trim' ? \&gone : \&sql;
 	my $places = places($relation, $in);
-	my $p      = $places->[ int(rand(@$places)) ];
+	my $p      = $places->[ int(rand(@$places)) ] // die "no rows in $relation";
 
 	return {
 		name   => $relation,
