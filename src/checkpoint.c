@@ -135,8 +135,8 @@ blob_crc(const char *blob, Size len, int64 max_pane)
 	return crc;
 }
 
-static const char *checked_blob(const WeirPositionRow *row, HeapTuple tuple,
-								TupleDesc desc);
+static const char *checked_blob(const WeirPositionRow *row, Relation rel,
+								HeapTuple tuple);
 
 static const char *
 view_name(Oid view)
@@ -329,8 +329,7 @@ prune_blobs(Relation rel, const WeirPositionRow *row, int64 closed_before,
 		else if (closed_before != PG_INT64_MIN && max_pane <= closed_before)
 		{
 			/* gone for good if max_pane is not what was written */
-			pfree(unconstify(char *,
-							 checked_blob(row, tuple, RelationGetDescr(rel))));
+			pfree(unconstify(char *, checked_blob(row, rel, tuple)));
 			CatalogTupleDelete(rel, &tuple->t_self);
 		}
 		else
@@ -615,13 +614,36 @@ blob_is_damaged(const WeirPositionRow *row, int64 seq, const char *field)
 					 "VIEW.")));
 }
 
+/*
+ * Can this be where the blob is?  A wrong length would be followed out of the
+ * tuple, a wrong kind of pointer anywhere.  Blobs are not compressed.
+ */
+static bool
+is_in_place(Relation rel, HeapTuple tuple, const char *data)
+{
+	Size left = (const char *) tuple->t_data + tuple->t_len - data;
+	struct varatt_external pointer;
+
+	if (!VARATT_IS_EXTERNAL(data))
+		return !VARATT_IS_COMPRESSED(data) && VARSIZE_ANY(data) <= left &&
+			   VARSIZE_ANY(data) >= sizeof(BlobHeader);
+	if (!VARATT_IS_EXTERNAL_ONDISK(data) || left < TOAST_POINTER_SIZE)
+		return false;
+	VARATT_EXTERNAL_GET_POINTER(pointer, data);
+	return pointer.va_toastrelid == rel->rd_rel->reltoastrelid &&
+		   pointer.va_rawsize ==
+			   (int32) (VARATT_EXTERNAL_GET_EXTSIZE(pointer) + VARHDRSZ);
+}
+
 /* An aligned copy of the blob in the current context, checked. */
 static const char *
-checked_blob(const WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
+checked_blob(const WeirPositionRow *row, Relation rel, HeapTuple tuple)
 {
+	TupleDesc desc = RelationGetDescr(rel);
 	bool isnull;
 	int64 seq;
 	int64 max_pane;
+	Datum value;
 	struct varlena *data;
 	Size len;
 	char *blob;
@@ -630,8 +652,10 @@ checked_blob(const WeirPositionRow *row, HeapTuple tuple, TupleDesc desc)
 	seq = DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
 	max_pane =
 		DatumGetInt64(heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
-	data = PG_DETOAST_DATUM_PACKED(
-		heap_getattr(tuple, Anum_state_data, desc, &isnull));
+	value = heap_getattr(tuple, Anum_state_data, desc, &isnull);
+	if (!is_in_place(rel, tuple, DatumGetPointer(value)))
+		blob_is_damaged(row, seq, "place");
+	data = PG_DETOAST_DATUM_PACKED(value);
 	len = VARSIZE_ANY_EXHDR(data);
 	if (len < sizeof(BlobHeader))
 		blob_is_damaged(row, seq, "length");
@@ -737,7 +761,7 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		Size offset = sizeof(BlobHeader);
 
 		CHECK_FOR_INTERRUPTS();
-		blob = checked_blob(row, tuple, RelationGetDescr(rel));
+		blob = checked_blob(row, rel, tuple);
 		h = (const BlobHeader *) blob;
 		for (uint32 i = 0; i < h->ngroups; i++)
 		{
