@@ -1,5 +1,7 @@
 # Point-in-time recovery to a time, a WAL position, a transaction and a named
 # point, all in the middle of a load: views are exact there, and go on.
+# WEIR_PITR: how many times, positions and transactions at random besides (1);
+# WEIR_SEED replays which.
 use strict;
 use warnings;
 
@@ -11,6 +13,10 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use WeirTest;
 
+my $random = $ENV{WEIR_PITR} // 1;
+my $seed   = $ENV{WEIR_SEED} // int(rand(1_000_000_000));
+diag("pitr: WEIR_SEED=$seed");
+srand($seed);
 my $node = weir_node('pitr', has_archiving => 1,
 	conf => "weir.checkpoint_interval = '200ms'\n");
 $node->safe_psql('postgres', <<'SQL');
@@ -52,26 +58,44 @@ $node->command_ok(
 	'load');
 weir_wait($node);
 weir_same($node, $_, $query{$_}, "source: $_") for sort keys %query;
-my ($lsn, $time, $xid) = map { $node->safe_psql('postgres', $_) } (
-	'SELECT lsn FROM mark WHERE id = 801',
-	'SELECT at FROM mark WHERE id = 2002',
-	'SELECT xid FROM mark WHERE id = 2503');
+
+# kind => [ setting, first and last transaction that may be the last one ]; what
+# "mark" has of a transaction is of before its commit
+my %column = (lsn => 'lsn', time => 'at', xid => 'xid');
+
+sub target
+{
+	my ($kind, $id) = @_;
+	my $value = $node->safe_psql('postgres', "SELECT $column{$kind} FROM mark WHERE id = $id");
+
+	return [ "recovery_target_$kind = '$value'", $kind eq 'xid' ? $id : $id - 102, $id ];
+}
+
+my %target = (
+	lsn  => target('lsn', 801),
+	time => target('time', 2002),
+	xid  => target('xid', 2503),
+	name => [ "recovery_target_name = 'named'", 1501, 1501 ]);
+for my $n (1 .. $random)
+{
+	my $kind = (qw(lsn time xid))[ rand 3 ];
+	my $id = 1 + int(rand(3000));
+
+	# every tenth was rolled back
+	$id++ if $id % 10 == 0;
+	$target{"$n: $kind of $id"} = target($kind, $id) if $id < 3000;
+}
 $node->safe_psql('postgres', 'SELECT pg_switch_wal()');
 $node->stop;
 
-my %target = (
-	lsn  => [ "recovery_target_lsn = '$lsn'",   700,  801 ],
-	time => [ "recovery_target_time = '$time'", 1900, 2002 ],
-	xid  => [ "recovery_target_xid = '$xid'",   2503, 2503 ],
-	name => [ "recovery_target_name = 'named'", 1501, 1501 ]);
 for my $kind (sort keys %target)
 {
 	my ($setting, $from, $to) = @{ $target{$kind} };
-	my $copy = weir_copy($node, "pitr_$kind", backup => 'base',
+	my $copy = weir_copy($node, 'pitr_' . $kind =~ s/\W+/_/gr, backup => 'base',
 		has_restoring => 1, standby => 0,
 		conf => "$setting\nrecovery_target_action = promote\narchive_mode = off\n");
 	$copy->poll_query_until('postgres', 'SELECT NOT pg_is_in_recovery()') or die;
-	my $last = $copy->safe_psql('postgres', 'SELECT max(id) FROM mark');
+	my $last = $copy->safe_psql('postgres', 'SELECT coalesce(max(id), 0) FROM mark');
 	ok($last >= $from && $last <= $to, "$kind: ends at transaction $last");
 	is( $copy->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id) FROM s'),
 		$copy->safe_psql('postgres', 'SELECT 2 * count(*), count(*) FROM mark'),
@@ -91,5 +115,6 @@ for my $kind (sort keys %target)
 	weir_same($copy, $_, $query{$_}, "$kind: after a crash, $_") for sort keys %query;
 	weir_log_is_clean($copy);
 	$copy->stop;
+	$copy->clean_node;
 }
 done_testing();
