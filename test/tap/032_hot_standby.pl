@@ -1,7 +1,7 @@
 # A standby that must not fall behind (max_standby_streaming_delay = 0, no
 # feedback), while the primary closes windows, trims the log, vacuums, truncates,
 # rebuilds and drops: whoever reads there sees one state, or gets a clean error.
-# WEIR_SECONDS: for how long (6).
+# WEIR_SECONDS: for how long (20).
 use strict;
 use warnings;
 
@@ -14,7 +14,7 @@ use Test::More;
 use Time::HiRes qw(time);
 use WeirTest;
 
-my $seconds = $ENV{WEIR_SECONDS} // 6;
+my $seconds = $ENV{WEIR_SECONDS} // 20;
 my $primary = weir_node('primary', conf => <<'CONF');
 weir.checkpoint_interval = '200ms'
 autovacuum = off
