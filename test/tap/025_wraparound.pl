@@ -1,5 +1,6 @@
 # Transaction ids that wrap around, and frozen tables: a stream's chunks, a
 # view's final and live rows and our own tables are what they were.
+# WEIR_WRAPS: how many times they go round (1).
 use strict;
 use warnings;
 
@@ -159,6 +160,13 @@ exact('VACUUM FULL');
 
 # half a circle on, and more: old xids look as if they were to come
 set_xid(1, $_) for 2_000_000_000, 4_000_000_000;
+for my $epoch (2 .. $ENV{WEIR_WRAPS} // 1)
+{
+	set_xid($epoch, $_ + int(rand(100_000_000))) for 1_200_000_000, 2_600_000_000, 4_000_000_000;
+	$node->stop('immediate');
+	$node->start;
+	exact("epoch $epoch, after a crash");
+}
 $node->safe_psql('postgres', 'ALTER TABLE s SET (retention = \'1 us\')');
 weir_wait($node);
 my $sum = 'SELECT sum(n) FROM per_key';
