@@ -1254,6 +1254,7 @@ make_wish(Oid view, Oid stream, bool run)
 	wish.since = weir_catalog_trimmed(stream, NULL);
 	weir_catalog_wish_put(&wish);
 	wake_at_commit = true;
+	weir_debug_point("view-created");
 }
 
 /* Core has made the view, empty: judge its query. */
@@ -2101,6 +2102,8 @@ truncate_tables(Utility *u)
 	}
 
 	run_core_as(u, &statement);
+	if (statement.truncated != NIL)
+		weir_debug_point("truncate-locked");
 
 	/*
 	 * The streams are locked now, and every commit into them is published (a
@@ -2136,6 +2139,7 @@ truncate_tables(Utility *u)
 								 weir_stream_truncated_time(stream));
 		begin_anew(stream);
 		truncated_at_commit = append_oid(truncated_at_commit, stream);
+		weir_debug_point("truncate-marked");
 	}
 }
 
@@ -2465,6 +2469,8 @@ committed(void)
 	if (weir_shared == NULL)
 		return;
 
+	if (wake_at_commit || truncated_at_commit != NIL)
+		weir_debug_point_critical("ddl-committed");
 	foreach(lc, truncated_at_commit)
 	{
 		WeirStreamShared *s = weir_shmem_stream(lfirst_oid(lc), false);

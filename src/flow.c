@@ -267,6 +267,7 @@ end_swap(XactEvent event, void *arg)
 		return;
 	if (event == XACT_EVENT_COMMIT)
 	{
+		weir_debug_point_critical("swap-ends");
 		LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
 		if (swap_at_commit.from)
 			swap_at_commit.from->answering = false;

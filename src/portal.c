@@ -1045,6 +1045,7 @@ portal_multi_insert(Relation portal, TupleTableSlot **slots, int n,
 		Datum data;
 
 		CHECK_FOR_INTERRUPTS();
+		weir_debug_point("restore-row");
 		MemoryContextSwitchTo(cxt);
 		slot_getallattrs(slots[i]);
 		part = TextDatumGetCString(slots[i]->tts_values[Anum_dump_part - 1]);
@@ -1372,6 +1373,7 @@ weir_portal_adopt(const WeirViewPlan *plan, WeirWish *wish)
 	a->generation = wish->generation;
 	adopted = lappend(adopted, a);
 	MemoryContextSwitchTo(old);
+	weir_debug_point("restore-adopted");
 	return true;
 }
 
@@ -1400,6 +1402,7 @@ weir_portal_pre_commit(bool prepare)
 		if (weir_catalog_position_get(a->view, a->generation, NULL, &row, &tid))
 		{
 			row.position = weir_order_enter(&arrival);
+			weir_debug_point("restore-number");
 			if (!weir_catalog_position_put(&row, &tid))
 				elog(ERROR, "position of view %u was changed", a->view);
 		}

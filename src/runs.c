@@ -507,4 +507,5 @@ weir_runs_put(Relation rel, const WeirRun *run)
 	systable_endscan(scan);
 	table_close(table, NoLock);
 	CommandCounterIncrement();
+	weir_debug_point("run-put");
 }

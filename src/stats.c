@@ -834,6 +834,7 @@ wish_xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 			if (wish_changed)
 			{
+				weir_debug_point_critical("wish-committed");
 				weir_shmem_wake_workers(MyDatabaseId, true);
 				weir_shmem_wake_launcher();
 			}
@@ -864,6 +865,7 @@ put_wish(const WeirWish *wish)
 	callback_registered = true;
 	weir_catalog_wish_put(wish);
 	wish_changed = true;
+	weir_debug_point("wish-put");
 }
 
 static void

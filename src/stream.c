@@ -974,6 +974,8 @@ write_record(Entry *e, Relation rel, WeirNumber number, TimestampTz arrival)
 			 errhint("Finish some, or increase max_prepared_transactions.")));
 	else
 		e->reserved = true;
+	if (number == WEIR_NO_NUMBER)
+		weir_debug_point("prepare-recorded");
 }
 
 /* The chunk that gives a prepared transaction our number; of no txn. */
@@ -1101,6 +1103,8 @@ xact_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_PARALLEL_COMMIT:
 		case XACT_EVENT_PARALLEL_ABORT:
+			if (event == XACT_EVENT_PREPARE && entries != NULL)
+				weir_debug_point_critical("prepared");
 			forget_transaction();
 			break;
 		default:

@@ -2,8 +2,9 @@
 # process: an error, one that passes, the process's end, kill -9, and a sleep
 # during which others go on.  Whatever happens there, afterwards every view
 # equals its query, late events are in the late table once, and the stream holds
-# what was acknowledged.  Needs debug points.  WEIR_HITS: more hits than three;
-# WEIR_POINTS: only points that match it.
+# what was acknowledged.  Needs debug points.  WEIR_HITS: how many hits, each point
+# up to the first that nothing comes to (without it 3, and at the places named in
+# @once one error and one kill); WEIR_POINTS: only points that match it.
 use strict;
 use warnings;
 
@@ -16,8 +17,26 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 use WeirTest;
 
-my $hits = $ENV{WEIR_HITS} // 3;
+use constant SURE => 3; # hits that must come about
+
 my $only = $ENV{WEIR_POINTS} // '';
+my @once = qw(adopt prepared restore summary trim truncate wish);
+my %most = (adopt => 5, restore => 5, trim => 5); # a hit takes a second
+my $hits;
+
+sub once_at
+{
+	my ($place) = @_;
+	return !defined $ENV{WEIR_HITS} && grep { $_ eq $place } @once;
+}
+
+sub hits_at
+{
+	my ($place) = @_;
+	my $all = $ENV{WEIR_HITS} // (once_at($place) ? 1 : SURE);
+
+	return defined $most{$place} && $all > $most{$place} ? $most{$place} : $all;
+}
 
 # What makes a process come to a point.
 my %place = (
@@ -36,22 +55,38 @@ my %place = (
 	'swap-locked'          => 'swap',
 	'swap-filled'          => 'swap',
 	'swap-commit'          => 'swap',
+	'swap-ends'            => 'swap',
 	'swap-committed'       => 'swap',
 	'stream_write'         => 'writer',
 	'log_append'           => 'writer',
 	'stream_pre_commit'    => 'writer',
 	'order_publish'        => 'writer',
+	'stream-entry'         => 'prepared',
+	'prepare-recorded'     => 'prepared',
+	'prepared'             => 'prepared',
+	'prepared-ended'       => 'prepared',
+	'adopt-prepared'       => 'adopt',
+	'retention-marked'     => 'trim',
+	'retention-commit'     => 'trim',
+	'truncate-locked'      => 'truncate',
+	'truncate-marked'      => 'truncate',
+	'view-created'         => 'wish',
+	'ddl-committed'        => 'wish',
+	'wish-put'             => 'wish',
+	'wish-committed'       => 'wish',
+	'run-put'              => 'summary',
+	'restore-row'          => 'restore',
+	'restore-adopted'      => 'restore',
+	'restore-number'       => 'restore',
 	'state-read'           => 'reader',
 	'state-read-on'        => 'reader',
 	'view-image'           => 'reader',
 	'checkpoint-asked'     => 'asker');
 
-my @elsewhere = (
-	'streams-listed',                         # debug_list.spec
-	'part-through',                           # 018_parts.pl
-	'batch-open', 'reader-scan',              # 038_hints.pl
-	'adopt-prepared', 'prepared-ended', 'stream-entry',    # 011_commit_order.pl
-	'retention-marked', 'retention-commit');               # 023_lost.pl
+# a reader of weir.streams (debug_list.spec), a transaction that is larger than
+# the memory (018_parts.pl, which does all this there), and places that hints are
+# tested at (038_hints.pl)
+my @elsewhere = ('streams-listed', 'part-through', 'batch-open', 'reader-scan');
 
 # All that the source has; the critical ones cannot raise.
 my %critical;
@@ -89,7 +124,7 @@ is_deeply([ sort keys %place ], [ sort keys %known ],
 # x numbers the transactions; an event with k = 100 cannot be divided by
 my $schema = <<'SQL';
 SET client_min_messages = warning;
-DROP TABLE IF EXISTS s, acked, late CASCADE;
+DROP TABLE IF EXISTS s, acked, late, r, cut, cut_twin, big, big_twin CASCADE;
 CREATE TABLE s (x int, k int, v numeric, ts timestamptz) USING stream
   WITH (event_time = ts, watermark_delay = '10 seconds');
 CREATE TABLE acked (x int);
@@ -107,6 +142,15 @@ CREATE MATERIALIZED VIEW runs USING continuous AS
   SELECT window_start, window_end, count(*) AS n FROM s, count_window(40, 20)
   GROUP BY window_start, window_end;
 CREATE INDEX ON win (window_start);
+-- trimmed at once, but for what "holds" has yet to consume
+CREATE TABLE r (x int) USING stream WITH (retention = '1 us');
+CREATE MATERIALIZED VIEW moves USING continuous AS SELECT count(*) AS n, sum(x) AS total FROM r;
+CREATE MATERIALIZED VIEW holds USING continuous AS SELECT count(*) AS n, sum(x) AS total FROM r;
+CREATE TABLE cut (x int) USING stream;
+CREATE TABLE cut_twin (x int);
+CREATE MATERIALIZED VIEW of_cut USING continuous AS SELECT x % 5 AS k, count(*) AS n, sum(x) AS total FROM cut GROUP BY 1;
+CREATE TABLE big (x int, pad text, ts timestamptz) USING stream WITH (event_time = ts);
+CREATE TABLE big_twin (x int, ts timestamptz);
 
 CREATE OR REPLACE FUNCTION judge() RETURNS void LANGUAGE sql AS $$
 CREATE TEMP TABLE judged AS
@@ -143,8 +187,15 @@ my %checks = (
 		'SELECT count(*) FROM late' ],
 	acked => [ 'SELECT DISTINCT x FROM s', 'TABLE acked' ],
 	whole => [ 'SELECT x, count(*) FROM s GROUP BY x HAVING count(*) <> 25',
-		'SELECT 1, 1::bigint WHERE false' ]);
+		'SELECT 1, 1::bigint WHERE false' ],
+	truncated => [ 'SELECT count(*) FROM cut HAVING count(*) NOT IN (0, 20)',
+		'SELECT 1::bigint WHERE false' ],
+	cut => [ 'TABLE of_cut', 'SELECT x % 5, count(*), sum(x) FROM cut_twin GROUP BY 1' ],
+	big => [ 'SELECT x, ts FROM big', 'TABLE big_twin' ],
+	span => [ "SELECT x FROM big WHERE ts >= '2026-01-01 00:20Z' AND ts < '2026-01-01 00:40Z'",
+		"SELECT x FROM big_twin WHERE ts >= '2026-01-01 00:20Z' AND ts < '2026-01-01 00:40Z'" ]);
 
+my $create_extra = 'CREATE MATERIALIZED VIEW IF NOT EXISTS extra USING continuous AS SELECT k, count(*) AS n FROM s GROUP BY k';
 my $x = 0;
 
 # SQL of a transaction of 25 events in a minute of their own, but for those that
@@ -175,7 +226,7 @@ my %hit = (
 sub happened
 {
 	my ($point, $action, $offset, $seconds) = @_;
-	my $text  = sprintf($hit{$action}, $point);
+	my $text  = $hit{$action} =~ s/%s/$point/r;
 	my $until = time + $seconds;
 
 	# the postmaster says it after the client knows it
@@ -224,7 +275,112 @@ my %round = (
 	},
 	swap => sub {
 		weir_try($node, 'REFRESH MATERIALIZED VIEW win');
-	});
+	},
+	# the worker does what COMMIT PREPARED has failed to do
+	adopt => sub {
+		weir_try($node, events() . "PREPARE TRANSACTION 'p'");
+		weir_try($node, "SET weir.debug_points = 'prepared-ended=error';\nCOMMIT PREPARED 'p'");
+		weir_try($node, "SELECT weir.wait_for(NULL, '2 s')");
+	},
+	trim => \&trim);
+
+# "holds" stands still, with events before it that retention would like to take:
+# it is given up, with weir.max_held_log = 0.
+my $behind = 0;  # events that "holds" has lost for good
+my $kept   = ''; # its rows when it was stopped
+my $wrong  = '';
+
+sub trim
+{
+	go_on_after_trim();
+	weir_patiently($node, "SELECT weir.pause('holds')");
+	$node->poll_query_until('postgres',
+		"SELECT state = 'paused' FROM weir.views WHERE view = 'holds'::regclass") or die;
+	$kept = weir_patiently($node, 'TABLE holds');
+	weir_patiently($node, 'INSERT INTO r SELECT generate_series(1, 10)');
+	weir_try($node, "SELECT weir.wait_for('moves', '2 s')");
+	weir_try($node, "SET statement_timeout = '2s'; SELECT weir.checkpoint()") for 1, 2;
+}
+
+# Lost, it shows what it had; not lost, it has lost nothing.
+sub go_on_after_trim
+{
+	if (!defined weir_try($node, "SELECT weir.resume('holds')"))
+	{
+		# no worker, or it is lost indeed
+		weir_patiently($node, "SELECT weir.wait_for('moves', '60 s')");
+		my $state = weir_patiently($node, "SELECT state FROM weir.views WHERE view = 'holds'::regclass");
+		my $rows = weir_patiently($node, 'TABLE holds');
+		$wrong .= "state $state with $rows, not $kept\n" if $state ne 'lost' || $rows ne $kept;
+		weir_patiently($node, 'REFRESH MATERIALIZED VIEW holds');
+		weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+		$behind = weir_patiently($node, 'SELECT m.n - h.n FROM moves m, holds h');
+		return;
+	}
+	weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+	my $now = weir_patiently($node, 'SELECT m.n - h.n FROM moves m, holds h');
+	$wrong .= "$now events behind, not $behind\n" if $now ne $behind;
+}
+
+# A restore, of which a failed step is made again.  Whatever it was, the copy has
+# what the database had, and goes on.
+my $dir = PostgreSQL::Test::Utils::tempdir();
+
+sub step
+{
+	my ($options, @psql) = @_;
+	local $ENV{PGOPTIONS} = $options;
+	my ($out, $err);
+
+	return IPC::Run::run(
+		[ 'psql', '-Xq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('restored'), @psql ],
+		'>', \$out, '2>', \$err);
+}
+
+sub restored
+{
+	my ($sql) = @_;
+	my $out;
+
+	for (1 .. 1200)
+	{
+		my ($rc, $text) = eval { $node->psql('restored', $sql, timeout => 120) };
+		return $text if defined $rc && $rc == 0;
+		usleep(50_000);
+	}
+	die "the restored database does not answer: $sql";
+}
+
+sub restore
+{
+	my ($set) = @_;
+	my $options = '-c ' . $set =~ s/[ ']//gr;
+	my $rows = join ' UNION ALL ',
+	  map { "SELECT '$_', count(*), md5(string_agg(v::text, ',' ORDER BY v::text)) FROM $_ v" }
+	  qw(live win skips wide runs late s moves of_cut);
+
+	weir_patiently($node, 'DROP DATABASE IF EXISTS restored WITH (FORCE)');
+	weir_patiently($node, 'CREATE DATABASE restored');
+	step('', '-f', "$dir/pre-data") or die 'pre-data';
+	if (!step($options, '-1', '-f', "$dir/data"))
+	{
+		weir_patiently($node, 'SELECT 1');
+		step('', '-1', '-f', "$dir/data") or die 'data';
+	}
+	if (!step($options, '-f', "$dir/post-data"))
+	{
+		my $stopped;
+
+		weir_patiently($node, 'SELECT 1');
+		$stopped = restored("SELECT view FROM weir.views WHERE state = 'stopped'");
+		restored("REFRESH MATERIALIZED VIEW $_") for split /\n/, $stopped;
+	}
+	is(restored("SELECT weir.wait_for(NULL, '60 s')"), 't', 'the copy has caught up');
+	is(restored($rows), weir_patiently($node, $rows), 'the copy is the same');
+	restored("INSERT INTO s VALUES (0, 1, 1, '2026-01-01Z')");
+	restored("SELECT weir.wait_for(NULL, '60 s')");
+	is(restored('SELECT sum(n) FROM live'), weir_patiently($node, 'SELECT sum(n) + 1 FROM live'), 'and goes on');
+}
 
 # One session that comes to it several times.
 my %session = (
@@ -234,7 +390,75 @@ my %session = (
 			  1 .. $hits);
 	},
 	reader => sub { return "TABLE wide; TABLE live;\n" x $hits },
-	asker  => sub { return "SELECT weir.checkpoint();\n" x $hits });
+	asker  => sub { return "SELECT weir.checkpoint();\n" x $hits },
+	prepared => sub {
+		return join('', map { events() . "PREPARE TRANSACTION 'p';\nCOMMIT PREPARED 'p';\n" } 1 .. $hits);
+	},
+	truncate => sub {
+		return ("BEGIN;\nINSERT INTO cut SELECT generate_series(1, 20);\n"
+			  . "INSERT INTO cut_twin SELECT generate_series(1, 20);\nCOMMIT;\n"
+			  . "SELECT weir.wait_for('of_cut', '30 s');\nTRUNCATE cut;\n") x $hits;
+	},
+	wish => sub {
+		return ("DROP MATERIALIZED VIEW IF EXISTS extra;\n$create_extra;\n"
+			  . "SELECT weir.pause('extra');\nSELECT weir.resume('extra');\n") x $hits;
+	},
+	# VACUUM sees to it that all runs are made anew, if nobody holds it up
+	summary => sub {
+		return ("BEGIN;\nINSERT INTO big VALUES (1, 'p', '2026-01-01 00:30Z');\n"
+			  . "INSERT INTO big_twin VALUES (1, '2026-01-01 00:30Z');\nCOMMIT;\n"
+			  . "VACUUM big;\nSELECT weir.summarize('big');\n") x ($hits + 3);
+	});
+
+# What a place needs beside the schema; what is done once the fault is over.
+my %before = (
+	trim => sub {
+		weir_patiently($node, 'ALTER SYSTEM SET weir.max_held_log = 0');
+		weir_patiently($node, 'SELECT pg_reload_conf()');
+		$behind = 0;
+	},
+	summary => sub {
+		weir_patiently($node, "SET weir.compression = off;\nBEGIN;\n"
+			  . "INSERT INTO big SELECT i, repeat('p', 8000), '2026-01-01Z'::timestamptz + i * interval '1 s' FROM generate_series(1, 2400) i;\n"
+			  . "INSERT INTO big_twin SELECT i, '2026-01-01Z'::timestamptz + i * interval '1 s' FROM generate_series(1, 2400) i;\nCOMMIT");
+	},
+	wish => sub {
+		$checks{extra} = [ 'TABLE extra', 'SELECT k, count(*) FROM s GROUP BY k' ];
+		weir_patiently($node, $create_extra);
+	},
+	restore => sub {
+		foreach my $section ('pre-data', 'data', 'post-data')
+		{
+			command_ok([ 'pg_dump', "--section=$section", '-f', "$dir/$section", '-d', $node->connstr('postgres') ],
+				"dump of $section");
+		}
+	});
+my %after = (
+	trim => sub { go_on_after_trim(); is($wrong, '', 'lost, or nothing lost'); $wrong = '' },
+	truncate => sub {
+		weir_patiently($node, "SELECT weir.wait_for('of_cut', '60 s'); TRUNCATE cut");
+		is(weir_patiently($node, 'SELECT count(*) FROM cut'), '0', 'truncated');
+	},
+	summary => sub {
+		my $runs = 0;
+
+		for (1 .. 100)
+		{
+			weir_try($node, "VACUUM big;\nSELECT weir.summarize('big')");
+			$runs = weir_patiently($node, "SELECT count(*) FROM weir.log_run WHERE stream = 'big'::regclass AND NOT opaque");
+			last if $runs > 0;
+			usleep(100_000);
+		}
+		cmp_ok($runs, '>', 0, 'there are summaries');
+	},
+	wish => sub { weir_patiently($node, "$create_extra;\nSELECT weir.resume('extra')") });
+my %finally = (
+	trim => sub {
+		weir_patiently($node, 'ALTER SYSTEM RESET weir.max_held_log');
+		weir_patiently($node, 'SELECT pg_reload_conf()');
+	},
+	wish => sub { delete $checks{extra}; weir_patiently($node, 'DROP MATERIALIZED VIEW extra') },
+	restore => sub { weir_patiently($node, 'DROP DATABASE restored WITH (FORCE)') });
 
 sub fault
 {
@@ -243,7 +467,11 @@ sub fault
 	my $offset = -s $node->logfile;
 	my $set    = "weir.debug_points = '$point=$action\@$n'";
 
-	if ($round{$place})
+	if ($place eq 'restore')
+	{
+		restore($set);
+	}
+	elsif ($round{$place})
 	{
 		weir_patiently($node, "ALTER SYSTEM SET $set");
 		weir_patiently($node, 'SELECT pg_reload_conf()');
@@ -269,7 +497,8 @@ sub fault
 	{
 		weir_try($node, "SET $set;\n" . $session{$place}->());
 	}
-	ok(happened($point, $action, $offset, 30), "$point: $action at hit $n came about");
+	my $came = happened($point, $action, $offset, 30);
+	ok($came, "$point: $action at hit $n came about") if $came || $n <= SURE;
 
 	weir_patiently($node, 'SELECT 1');
 	if ($round{$place})
@@ -281,25 +510,40 @@ sub fault
 	# one that was prepared is committed, whatever happened
 	weir_patiently($node, 'COMMIT PREPARED ' . "'$_'")
 	  foreach split(/\n/, weir_patiently($node, 'SELECT gid FROM pg_prepared_xacts'));
+	$after{$place}->() if $after{$place};
 	exact("$point: exact after $action at hit $n");
+	return $came;
 }
 
-foreach my $point (sort { $place{$a} cmp $place{$b} || $a cmp $b } keys %place)
+my $at = '';
+foreach my $point (sort { $place{$a} cmp $place{$b} || $a cmp $b } grep { /$only/ } keys %place)
 {
 	my $started = time;
+	my $place   = $place{$point};
 
-	next if $point !~ /$only/;
-	weir_patiently($node, $schema);
-	weir_patiently($node, events() . 'COMMIT') for 1 .. 8;
-	exact("$point: exact at first");
+	if ($place ne $at || !once_at($place))
+	{
+		$finally{$at}->() if $finally{$at};
+		weir_patiently($node, $schema);
+		weir_patiently($node, events() . 'COMMIT') for 1 .. 8;
+		$before{$place}->() if $before{$place};
+		exact("$point: exact at first");
+		$at   = $place;
+		$hits = hits_at($place);
+	}
 	foreach my $action ('sleep', 'cancel', 'error', 'fatal', 'kill')
 	{
 		# no error can be raised where nothing may raise
 		next if $critical{$point} && $action =~ /^(cancel|error|fatal)$/;
-		fault($point, $action, $_) for 1 .. $hits;
+		next if once_at($place) && $action !~ /^(error|kill)$/;
+		foreach my $n (1 .. $hits)
+		{
+			last if !fault($point, $action, $n);
+		}
 	}
 	note(sprintf('%s: %.1f s', $point, time - $started));
 }
+$finally{$at}->() if $finally{$at};
 
 # And once more after a restart.
 $node->restart;
