@@ -961,10 +961,16 @@ open_run(Run *run)
 static void
 close_run(Run *run)
 {
+	WeirViewShared *v;
+
 	leave_cohort(run);
 	weir_batch_forget_skips(&run->member); /* the next may begin before them */
 	if (run->flow)
 		weir_flow_close(run->flow);
+	/* taken to show why it could not be opened */
+	else if ((v = weir_shmem_view_generation(run->view, run->generation)) !=
+			 NULL)
+		weir_shmem_view_unclaim(v);
 	run->flow = NULL;
 }
 
