@@ -540,13 +540,15 @@ static void
 sync_late_option(Oid view)
 {
 	Oid table = weir_late_table(view);
-	Datum options = get_options(view);
-	const char *is = find_option(options, "late_table");
+	Datum options;
+	const char *is;
 	const char *name;
 	DefElem *def;
 
 	if (!OidIsValid(table))
 		return;
+	options = get_options(view);
+	is = find_option(options, "late_table");
 	name = weir_late_option(view, table);
 	if (is != NULL && strcmp(is, name) == 0)
 		return;
@@ -1153,7 +1155,16 @@ schema_renamed(void)
 		return;
 	CommandCounterIncrement();
 	foreach(lc, weir_catalog_wish_all())
-		sync_late_option(((WeirWish *) lfirst(lc))->view);
+	{
+		Oid view = ((WeirWish *) lfirst(lc))->view;
+
+		if (!OidIsValid(weir_late_table(view)))
+			continue;
+		/* somebody may be about to drop it */
+		LockRelationOid(view, AccessShareLock);
+		if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view)))
+			sync_late_option(view);
+	}
 }
 
 
