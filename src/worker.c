@@ -212,6 +212,8 @@ static MemoryContext failure_cxt = NULL;
 static void leave_cohort(Run *run);
 static void give_up_memory(Run *run);
 static bool has_orphans(void);
+static void close_run(Run *run);
+static void discard_run(Run *run);
 
 
 /* ---------- signals, start and end ---------- */
@@ -846,14 +848,36 @@ collect_prepared(Oid stream, Relation rel)
 	s->collected = true;
 }
 
+/*
+ * Has another worker, that had the view before, swapped in a rebuild since we
+ * have read the wishes?
+ */
+static bool
+is_overtaken(Run *run)
+{
+	WeirPositionRow row;
+
+	return weir_catalog_position_get(run->view, -1, NULL, &row, NULL) &&
+		   (row.generation == run->generation) != run->answering;
+}
+
+/* Leaves it closed if it is overtaken: the wishes have to be read again. */
 static void
 open_flow(Run *run)
 {
 	Relation rel;
 	WeirFlow *flow;
+	bool overtaken;
 
 	start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	if (is_overtaken(run))
+	{
+		must_sync = true;
+		PopActiveSnapshot();
+		commit_transaction();
+		return;
+	}
 	rel = weir_batch_open_stream(run->stream);
 	collect_prepared(run->stream, rel);
 	weir_secure_user_code(true);
@@ -864,8 +888,17 @@ open_flow(Run *run)
 						(uint64) RelationGetNumberOfBlocks(rel) * BLCKSZ);
 	relation_close(rel, NoLock);
 	run->flow = flow;
+	/* once more, now that nobody else has it */
+	overtaken = is_overtaken(run);
 	PopActiveSnapshot();
 	commit_transaction();
+	if (!overtaken)
+		return;
+	must_sync = true;
+	if (run->answering)
+		discard_run(run); /* that generation is over */
+	else
+		close_run(run);
 }
 
 /*
@@ -899,6 +932,7 @@ open_run(Run *run)
 
 	PG_TRY();
 	{
+		weir_debug_point("view-open");
 		if (!has_no_memory(run))
 			open_flow(run);
 	}

@@ -20,8 +20,8 @@ use WeirTest;
 use constant SURE => 3; # hits that must come about
 
 my $only = $ENV{WEIR_POINTS} // '';
-my @once = qw(adopt prepared restore summary trim truncate wish);
-my %most = (adopt => 5, restore => 5, trim => 5); # a hit takes a second
+my @once = qw(adopt open prepared restore summary trim truncate wish);
+my %most = (adopt => 5, open => 5, restore => 5, trim => 5); # a hit takes a second
 my $hits;
 
 sub once_at
@@ -40,6 +40,7 @@ sub hits_at
 
 # What makes a process come to a point.
 my %place = (
+	'view-open'            => 'open',
 	'batch-start'          => 'batch',
 	'batch-folded'         => 'batch',
 	'publish'              => 'batch',
@@ -280,6 +281,11 @@ my %round = (
 	adopt => sub {
 		weir_try($node, events() . "PREPARE TRANSACTION 'p'");
 		weir_try($node, "SET weir.debug_points = 'prepared-ended=error';\nCOMMIT PREPARED 'p'");
+		weir_try($node, "SELECT weir.wait_for(NULL, '2 s')");
+	},
+	open => sub {
+		weir_try($node, events() . 'COMMIT');
+		weir_try($node, 'SELECT pg_terminate_backend(pid, 5000) FROM weir.workers');
 		weir_try($node, "SELECT weir.wait_for(NULL, '2 s')");
 	},
 	trim => \&trim);
