@@ -48,6 +48,13 @@ SHLIB_LINK = -llz4
 
 ifdef DEBUG
 PG_CPPFLAGS += -DWEIR_DEBUG -DUSE_ASSERT_CHECKING
+else
+# Folding a row is many small functions of several files: inlined, it takes
+# a fifth less.  Nobody replaces our functions by others of their names.
+PG_CFLAGS  += -O3 -fno-semantic-interposition
+ifeq ($(shell uname -s),Linux)
+SHLIB_LINK += -Wl,-Bsymbolic-functions
+endif
 endif
 
 # Bitcode would only let JIT inline our C functions; no query calls one per row.
