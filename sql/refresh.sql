@@ -314,6 +314,7 @@ SELECT weir.wait_for('tum');
 REFRESH MATERIALIZED VIEW tum;
 SELECT weir.wait_for('tum');
 SELECT to_char(window_end, 'HH24:MI:SS'), n, x FROM tum ORDER BY 1;
+SELECT weir.wait_for();
 BEGIN;
 TRUNCATE r;
 ROLLBACK;

@@ -2084,6 +2084,15 @@ weir_log_lock_history(Oid stream, bool trimming)
 		   LOCKACQUIRE_NOT_AVAIL;
 }
 
+bool
+weir_log_is_being_trimmed(Oid stream)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 2);
+	return LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
+}
+
 typedef struct CollectPrepared
 {
 	Oid stream;

@@ -244,6 +244,9 @@ extern void weir_log_held(Relation rel, WeirPosition up_to,
  * transaction's end.  False: a trimmer could not have it at once.
  */
 extern bool weir_log_lock_history(Oid stream, bool trimming);
+/* After it was refused: by one who trims?  Else it is held until the end of the
+ * transaction, as by one who relies on the history. */
+extern bool weir_log_is_being_trimmed(Oid stream);
 
 /* ---- summaries (runs.h) ---- */
 /*

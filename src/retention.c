@@ -277,9 +277,10 @@ trim_limit(Relation rel, const WeirStreamOptions *options, bool *any_lost)
 /*
  * If somebody else is at it, or a REFRESH relies on what is there, not now.
  */
-void
+bool
 weir_retention_trim(Oid stream)
 {
+	bool is_trimmed = false;
 	Relation rel;
 	WeirStreamOptions options;
 	WeirPosition up_to;
@@ -292,8 +293,11 @@ weir_retention_trim(Oid stream)
 	rel = ConditionalLockRelationOid(stream, RowExclusiveLock)
 			  ? try_relation_open(stream, NoLock)
 			  : NULL;
-	if (rel != NULL && weir_catalog_is_stream(rel) &&
-		weir_log_lock_history(stream, true))
+	if (rel == NULL || !weir_catalog_is_stream(rel))
+		;
+	else if (!weir_log_lock_history(stream, true))
+		is_trimmed = weir_log_is_being_trimmed(stream);
+	else
 	{
 		options = *weir_catalog_stream_options(rel);
 		up_to = options.retention == PG_INT64_MAX &&
@@ -322,6 +326,7 @@ weir_retention_trim(Oid stream)
 	CommitTransactionCommand();
 	if (any_lost)
 		weir_shmem_wake_workers(MyDatabaseId, true);
+	return is_trimmed;
 }
 
 bool

@@ -13,9 +13,9 @@
 
 /*
  * Trim a stream, in a transaction of its own.  Raises.  Nothing is done if
- * somebody else is at it, or something is locked.
+ * somebody else is at it (true), or something is locked.
  */
-extern void weir_retention_trim(Oid stream);
+extern bool weir_retention_trim(Oid stream);
 
 /*
  * Summarize runs of its log (log.h), in a transaction of its own.  Raises.

@@ -2351,12 +2351,15 @@ streams_that(bool (*matches)(HeapTuple tuple))
 	return result;
 }
 
-static void
+/* True: somebody else is trimming it. */
+static bool
 try_trim(Oid stream)
 {
+	bool busy = false;
+
 	PG_TRY();
 	{
-		weir_retention_trim(stream);
+		busy = weir_retention_trim(stream);
 	}
 	PG_CATCH();
 	{
@@ -2364,6 +2367,25 @@ try_trim(Oid stream)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker_cxt);
+	return busy;
+}
+
+/*
+ * Somebody who asked for a checkpoint wants this done when he has his answer.
+ * Another worker that is at it may have begun before the checkpoint was there.
+ */
+#define TRIM_TRIES	  100
+#define TRIM_RETRY_MS 10
+
+static void
+trim_now(Oid stream)
+{
+	for (int i = 0; i < TRIM_TRIES && try_trim(stream); i++)
+	{
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 TRIM_RETRY_MS, PG_WAIT_EXTENSION);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 static void
@@ -2373,7 +2395,7 @@ retention(void)
 	ListCell *lc;
 
 	foreach(lc, list)
-		try_trim(lfirst_oid(lc));
+		(void) try_trim(lfirst_oid(lc));
 	list_free(list);
 }
 
@@ -2636,7 +2658,7 @@ run_checkpoints(TimestampTz now)
 	}
 	/* who asks for a checkpoint wants all that follows from one */
 	foreach(lc, asked_streams)
-		try_trim(lfirst_oid(lc));
+		trim_now(lfirst_oid(lc));
 	foreach(lc, asked)
 	{
 		Run *run = lfirst(lc);
