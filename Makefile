@@ -50,8 +50,8 @@ ifdef DEBUG
 PG_CPPFLAGS += -DWEIR_DEBUG -DUSE_ASSERT_CHECKING
 else
 # Folding a row is many small functions of several files: inlined, it takes
-# a fifth less.  Nobody replaces our functions by others of their names.
-PG_CFLAGS  += -O3 -fno-semantic-interposition
+# a fifth less (for -O0 build with DEBUG=1).  Nobody replaces our functions by others of their names.
+override PG_CFLAGS += -O3 -fno-semantic-interposition
 ifeq ($(shell uname -s),Linux)
 SHLIB_LINK += -Wl,-Bsymbolic-functions
 endif

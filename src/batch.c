@@ -194,12 +194,12 @@ prepare_decoders(Batch *b)
 	decoders.cxt = AllocSetContextCreate(TopMemoryContext, "weir decoders",
 										 ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(decoders.cxt);
-	decoders.stream = b->stream;
 	decoders.desc = CreateTupleDescCopyConstr(desc);
 	decoders.needed = bms_copy(needed);
 	for (int i = 0; i < SLICE_CHUNKS; i++)
 		decoders.readers[i] =
 			weir_chunk_reader_create(decoders.desc, decoders.needed);
+	decoders.stream = b->stream; /* now they are complete */
 	MemoryContextSwitchTo(old);
 }
 

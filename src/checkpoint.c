@@ -621,9 +621,12 @@ blob_is_damaged(const WeirPositionRow *row, int64 seq, const char *field)
 static bool
 is_in_place(Relation rel, HeapTuple tuple, const char *data)
 {
-	Size left = (const char *) tuple->t_data + tuple->t_len - data;
+	const char *end = (const char *) tuple->t_data + tuple->t_len;
+	Size left = end - data;
 	struct varatt_external pointer;
 
+	if (data == NULL || data >= end)
+		return false;
 	if (!VARATT_IS_EXTERNAL(data))
 		return !VARATT_IS_COMPRESSED(data) && VARSIZE_ANY(data) <= left &&
 			   VARSIZE_ANY(data) >= sizeof(BlobHeader);
@@ -653,7 +656,7 @@ checked_blob(const WeirPositionRow *row, Relation rel, HeapTuple tuple)
 	max_pane =
 		DatumGetInt64(heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
 	value = heap_getattr(tuple, Anum_state_data, desc, &isnull);
-	if (!is_in_place(rel, tuple, DatumGetPointer(value)))
+	if (!is_in_place(rel, tuple, isnull ? NULL : DatumGetPointer(value)))
 		blob_is_damaged(row, seq, "place");
 	data = PG_DETOAST_DATUM_PACKED(value);
 	len = VARSIZE_ANY_EXHDR(data);

@@ -722,9 +722,6 @@ enter_view(PortalScan *s, const WeirWish *wish)
 	CurrentResourceOwner = owner;
 	s->stored = MakeSingleTupleTableSlot(RelationGetDescr(s->base.rs_rd),
 										 &TTSOpsMinimalTuple);
-	make_state(s, wish, stream);
-	relation_close(stream, NoLock);
-
 	s->heap_slot = table_slot_create(s->rel, NULL);
 	s->io = palloc0((RelationGetDescr(s->rel)->natts + 1) * sizeof(WeirTypeIO));
 	for (int i = 0; i < RelationGetDescr(s->rel)->natts; i++)
@@ -732,6 +729,8 @@ enter_view(PortalScan *s, const WeirWish *wish)
 						  TupleDescAttr(RelationGetDescr(s->rel), i)->atttypid);
 	s->heap = table_beginscan(s->rel, s->base.rs_snapshot, 0, NULL);
 	check_heap(s, wish);
+	make_state(s, wish, stream);
+	relation_close(stream, NoLock);
 	MemoryContextSwitchTo(old);
 	return true;
 }

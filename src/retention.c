@@ -296,7 +296,8 @@ weir_retention_trim(Oid stream)
 	if (rel == NULL || !weir_catalog_is_stream(rel))
 		;
 	else if (!weir_log_lock_history(stream, true))
-		is_trimmed = weir_log_is_being_trimmed(stream);
+		is_trimmed = weir_log_is_being_trimmed(stream) ||
+					 weir_log_lock_history(stream, true);
 	else
 	{
 		options = *weir_catalog_stream_options(rel);

@@ -204,7 +204,8 @@ open_is_in_tuple(Datum open, HeapTuple tuple)
 {
 	const char *p = DatumGetPointer(open);
 
-	return !VARATT_IS_EXTERNAL(p) && !VARATT_IS_COMPRESSED(p) &&
+	return p < (const char *) tuple->t_data + tuple->t_len &&
+		   !VARATT_IS_EXTERNAL(p) && !VARATT_IS_COMPRESSED(p) &&
 		   (Size) VARSIZE_ANY(p) <=
 			   (Size) ((const char *) tuple->t_data + tuple->t_len - p) &&
 		   VARSIZE_ANY(p) >= (VARATT_IS_SHORT(p) ? VARHDRSZ_SHORT : VARHDRSZ);

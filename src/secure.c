@@ -32,6 +32,7 @@
 
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "postmaster/interrupt.h"
 #include "utils/guc.h"
 
 #include "secure.h"
@@ -203,11 +204,38 @@ weir_secure_freeze(const char *given)
 }
 
 static volatile sig_atomic_t user_code = false;
+static volatile sig_atomic_t cancel_given = false;
+static bool last_words = false;
+
+void
+weir_secure_cancel_user_code(void)
+{
+	cancel_given = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+}
+
+void
+weir_secure_last_words(void)
+{
+	last_words = true;
+	cancel_given = false;
+	QueryCancelPending = false;
+}
+
+bool
+weir_secure_is_cancelled(void)
+{
+	return user_code && cancel_given;
+}
 
 void
 weir_secure_user_code(bool on)
 {
 	user_code = on;
+	/* the signal came while none was running, or it ended another's */
+	if (on && ShutdownRequestPending && !last_words)
+		weir_secure_cancel_user_code();
 }
 
 bool

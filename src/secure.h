@@ -43,4 +43,13 @@ extern char *weir_secure_freeze(const char *given);
 extern void weir_secure_user_code(bool on);
 extern bool weir_secure_in_user_code(void);
 
+/*
+ * Cancel it (may be called in a signal handler); was that done while it runs?
+ * Once the process is to end, all that begins is cancelled, until the last words:
+ * what has to run for the last checkpoints.
+ */
+extern void weir_secure_cancel_user_code(void);
+extern bool weir_secure_is_cancelled(void);
+extern void weir_secure_last_words(void);
+
 #endif /* WEIR_SECURE_H */

@@ -1872,7 +1872,7 @@ stream_index_validate(Relation rel, Relation index, struct IndexInfo *info,
 	refuse(rel, "create an index on");
 }
 
-/* weir_log_max_time; that the log is damaged does not keep it from being removed. */
+/* weir_log_max_time; a log that cannot be read can be removed all the same. */
 static TimestampTz
 newest_event(Relation rel)
 {
@@ -1897,7 +1897,9 @@ newest_event(Relation rel)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(cxt);
 		CurrentResourceOwner = owner;
-		if (e->sqlerrcode != ERRCODE_DATA_CORRUPTED)
+		if (e->sqlerrcode != ERRCODE_DATA_CORRUPTED &&
+			e->sqlerrcode != ERRCODE_IO_ERROR &&
+			e->sqlerrcode != ERRCODE_UNDEFINED_FILE)
 			ReThrowError(e);
 		FreeErrorData(e);
 	}

@@ -169,7 +169,8 @@ trunc_start(const WeirWindow *w, int64 time)
 	if (!w->is_timestamptz)
 		return DatumGetTimestamp(DirectFunctionCall2(timestamp_trunc, unit,
 													 TimestampGetDatum(time)));
-	if (w->zone == NULL)
+	/* as a name given to it CET is an abbreviation, without summer time */
+	if (w->zone == NULL || w->zone == session_timezone)
 		return DatumGetTimestampTz(DirectFunctionCall2(
 			timestamptz_trunc, unit, TimestampTzGetDatum(time)));
 	return DatumGetTimestampTz(DirectFunctionCall3(

@@ -78,6 +78,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 
 #include "batch.h"
 #include "catalog.h"
@@ -109,9 +110,16 @@
 #define OPEN_TRIES	3 /* if memory is short */
 #define SHOW_TRIES	5 /* of what is tried for ever, until it is shown */
 #define LAST_TRIES	20
-#define TRACE_FOR	(60 * USECS_PER_SEC)
-#define FIRST_RETRY (10 * INT64CONST(1000))
-#define LAST_RETRY	(5 * USECS_PER_SEC)
+/* What all last checkpoints of a worker may take, and each in any case. */
+#ifdef WEIR_DEBUG
+#define LAST_SECONDS 5
+#else
+#define LAST_SECONDS 60
+#endif
+#define LAST_MS_AT_LEAST 1000
+#define TRACE_FOR		 (60 * USECS_PER_SEC)
+#define FIRST_RETRY		 (10 * INT64CONST(1000))
+#define LAST_RETRY		 (5 * USECS_PER_SEC)
 
 typedef struct Cohort
 {
@@ -225,25 +233,21 @@ handle_sigterm(SIGNAL_ARGS)
 
 	ShutdownRequestPending = true;
 	if (weir_secure_in_user_code())
-	{
-		InterruptPending = true;
-		QueryCancelPending = true;
-	}
+		weir_secure_cancel_user_code();
 	SetLatch(MyLatch);
 	errno = save_errno;
 }
 
 /*
- * User code that goes on after the cancel of handle_sigterm, having caught it, is
- * not asked again: the process ends at its next check for interrupts.  So it does
- * if user code catches another error at that moment; nothing is lost by it.
+ * User code that goes on after it was cancelled, having caught that, is not asked
+ * again: the process ends at its next check for interrupts.  So it does if user
+ * code catches another error at that moment; nothing is lost by it.
  */
 static void
 end_stubborn(SubXactEvent event, SubTransactionId id, SubTransactionId parent,
 			 void *arg)
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB && ShutdownRequestPending &&
-		weir_secure_in_user_code())
+	if (event == SUBXACT_EVENT_ABORT_SUB && weir_secure_is_cancelled())
 	{
 		ProcDiePending = true;
 		InterruptPending = true;
@@ -1341,8 +1345,9 @@ may_replace(const Run *run, Run *old)
 		return !keeps;
 	if (run->flow->position < old->flow->position)
 		return false;
-	return !keeps ||
-		   (run->flow->position == old->flow->position && checkpoint_run(old));
+	/* a checkpoint that could not be written is tried again when it is due */
+	return !keeps || (run->flow->position == old->flow->position &&
+					  old->next_try <= weir_now() && checkpoint_run(old));
 }
 
 /* A rebuild that has caught up takes the place of what answers. */
@@ -2374,13 +2379,14 @@ try_trim(Oid stream)
  * Somebody who asked for a checkpoint wants this done when he has his answer.
  * Another worker that is at it may have begun before the checkpoint was there.
  */
-#define TRIM_TRIES	  100
+#define TRIM_TRIES	  20
 #define TRIM_RETRY_MS 10
 
 static void
 trim_now(Oid stream)
 {
-	for (int i = 0; i < TRIM_TRIES && try_trim(stream); i++)
+	for (int i = 0;
+		 i < TRIM_TRIES && !ShutdownRequestPending && try_trim(stream); i++)
 	{
 		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 TRIM_RETRY_MS, PG_WAIT_EXTENSION);
@@ -2843,15 +2849,24 @@ iterate(void)
  * moment.
  */
 static bool
-last_checkpoint(Run *run)
+last_checkpoint(Run *run, TimestampTz until)
 {
 	for (int i = 0; i < LAST_TRIES && run->flow != NULL && !run->failed; i++)
 	{
+		long left = TimestampDifferenceMilliseconds(weir_now(), until);
+		bool saved;
+
 		if (i > 0)
 			pg_usleep(FIRST_RETRY);
-		QueryCancelPending = false; /* it was not meant for this */
-		if (checkpoint_run(run))
+		weir_secure_last_words();
+		/* a view's function that does not end is not to keep the server */
+		enable_timeout_after(STATEMENT_TIMEOUT, Max(left, LAST_MS_AT_LEAST));
+		saved = checkpoint_run(run);
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		if (saved)
 			return true;
+		if (weir_now() >= until)
+			break;
 		if (view_is_gone(run))
 			return false;
 	}
@@ -2890,6 +2905,7 @@ has_orphans(void)
 static void
 finish(void)
 {
+	TimestampTz until = weir_now() + LAST_SECONDS * USECS_PER_SEC;
 	List *todo = list_copy(runs);
 	ListCell *lc;
 
@@ -2899,7 +2915,8 @@ finish(void)
 
 		if (run->flow == NULL)
 			continue;
-		if (extension_gone || (!last_checkpoint(run) && view_is_gone(run)))
+		if (extension_gone ||
+			(!last_checkpoint(run, until) && view_is_gone(run)))
 			discard_run(run);
 		else
 			close_run(run);

@@ -309,6 +309,7 @@ my @headers = map { [ split /\|/ ] } split /\n/, sql(q{
 		LATERAL heap_page_items(get_raw_page('weir.view_state', b::int)) i,
 		LATERAL (SELECT get_byte(t_data, 36) = 1 AS out) o, weir.view_state s
 	WHERE s.ctid = format('(%s,%s)', b, lp)::tid AND (out OR get_byte(t_data, 36) & 3 = 0)
+		AND s.view IN (SELECT view FROM weir.views)
 	ORDER BY out, CASE WHEN out THEN -1 ELSE 1 END * view::bigint});
 is(scalar @headers, 2, 'there are checkpoints in rows and out of them');
 my $states = sql(q{SELECT pg_relation_filepath('weir.view_state')});

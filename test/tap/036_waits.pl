@@ -142,6 +142,35 @@ sql("SELECT pg_terminate_backend(pid) FROM ($stands) x");
 is(sql(q{INSERT INTO s VALUES (4); SELECT weir.wait_for('v')}), 't', 'the others go on');
 weir_same($node, 'v', 'SELECT a, count(*) FROM s GROUP BY a');
 
+# Code that does not end, though it lets itself be cancelled: of two views, and
+# where windows are closed, which the last checkpoint does, too.
+sql(q{
+	DROP MATERIALIZED VIEW st;
+	CREATE FUNCTION endless(int) RETURNS int STABLE LANGUAGE plpgsql AS $$
+	BEGIN
+		IF $1 = 78 THEN PERFORM pg_sleep(86400); END IF;
+		RETURN $1;
+	END $$;
+	CREATE TABLE w (a int, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '0');
+	CREATE MATERIALIZED VIEW e1 USING continuous AS SELECT count(endless(a)) AS n FROM s;
+	CREATE MATERIALIZED VIEW e2 USING continuous AS SELECT sum(endless(a)) AS n FROM s;
+	CREATE MATERIALIZED VIEW closes USING continuous AS
+		SELECT window_start, endless(77 + max(a)) AS n FROM w, tumble(ts, '1 min') GROUP BY window_start;
+	SELECT weir.wait_for('e1'), weir.wait_for('e2'), weir.wait_for('closes');
+	INSERT INTO s VALUES (78)});
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM ($stands) x"), 'functions that do not end');
+$node->stop('fast');
+$node->start;
+ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM ($stands) x"), 'after a stop again');
+sql(q{SELECT weir.pause('e1'), weir.pause('e2')});
+sql("SELECT pg_terminate_backend(pid) FROM ($stands) x");
+# nothing is saved before the stop
+sql(q{SELECT weir.wait_for('closes'); INSERT INTO w VALUES (1, '2026-01-01Z'), (2, '2026-01-02Z'); SELECT weir.wait_for('closes')});
+$node->stop('fast');
+$node->start;
+is(sql(q{DROP MATERIALIZED VIEW closes, e1, e2; SELECT weir.wait_for('v')}), 't', 'the server has stopped, and the others go on');
+weir_same($node, 'v', 'SELECT a, count(*) FROM s GROUP BY a');
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
