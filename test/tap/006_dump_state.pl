@@ -267,7 +267,7 @@ for my $db (@all)
 
 	like($err, qr/has ended/, "$db: a stream that has ended takes no event");
 	($rc, $out, $err) = $node->psql($db, q{REFRESH MATERIALIZED VIEW tumbling});
-	like($err, qr/does not hold any more/, "$db: a view with events that are gone cannot be rebuilt");
+	like($err, qr/does not hold (?:any more|all events)/, "$db: a view with events that are gone cannot be rebuilt");
 }
 
 # a standby has nothing of the unlogged stream, and the rest as in the source then

@@ -100,7 +100,7 @@ $same->('from its own checkpoint', 3);
 is($sub->safe_psql('postgres', 'SELECT count(*) FROM weir.view_wish, weir.stream_end'), '0', 'its streams have not ended');
 # a role that restores has the same settings and means it
 is( $sub->safe_psql('postgres', q{BEGIN; SET LOCAL session_replication_role = replica;
-		WITH i AS (INSERT INTO weir.stream_trim VALUES (1, 1) RETURNING 1) SELECT count(*) FROM i; ROLLBACK}),
+		WITH i AS (INSERT INTO weir.stream_trim VALUES (1, 1, 0, 0) RETURNING 1) SELECT count(*) FROM i; ROLLBACK}),
 	'1', 'sessions are not kept out');
 $sub->safe_psql('postgres', 'DROP SUBSCRIPTION every');
 
