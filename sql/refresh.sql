@@ -342,8 +342,12 @@ CREATE MATERIALIZED VIEW nv USING continuous AS
 INSERT INTO n VALUES (1, '2026-01-01 01:00Z');
 SELECT weir.wait_for('nv');
 ALTER TABLE n SET (retention_size = '1');
-SELECT weir.checkpoint();
-SELECT weir.checkpoint();
+DO $$
+BEGIN
+  WHILE (SELECT max_time FROM weir.stream_trim WHERE stream = 'n'::regclass) < 9223372036854775807 LOOP
+    PERFORM weir.checkpoint();
+  END LOOP;
+END $$;
 ALTER TABLE n RESET (retention_size);
 INSERT INTO n VALUES (1, '2026-01-01 02:00Z');
 SELECT weir.wait_for('nv');
@@ -398,26 +402,6 @@ SET timezone = 'America/St_Johns';
 REFRESH MATERIALIZED VIEW zv;
 SELECT weir.wait_for('zv');
 SELECT * FROM zv ORDER BY 1;
-DROP TABLE z CASCADE;
-
--- a zone that is also the abbreviation of one without summer time
-CREATE TABLE z (x int, ts timestamptz) USING stream WITH (event_time = ts, watermark_delay = '0');
-SET timezone = 'CET';
-SET client_min_messages = warning;
-CREATE MATERIALIZED VIEW zv USING continuous AS
-  SELECT date_trunc('day', ts) AS day, count(*) AS n, sum(x) AS x FROM z GROUP BY 1;
-RESET client_min_messages;
-INSERT INTO z VALUES (1, '2026-06-30 22:30Z');
-INSERT INTO z VALUES (2, '2026-07-01 12:00Z'), (4, '2026-07-02 12:00Z'), (8, '2026-07-03 12:00Z');
-SELECT weir.wait_for('zv');
-ALTER TABLE z SET (retention_size = '1');
-SELECT weir.checkpoint();
-ALTER TABLE z RESET (retention_size);
-SELECT x FROM z ORDER BY x;
-REFRESH MATERIALIZED VIEW zv;
-SELECT weir.wait_for('zv');
-SELECT * FROM zv ORDER BY 1;
-RESET timezone;
 DROP TABLE z CASCADE;
 
 -- what summaries say of the log counts, too
