@@ -339,7 +339,17 @@ CREATE MATERIALIZED VIEW nv USING continuous AS
   SELECT window_end, count(*) AS n FROM n, tumble(ts, '1 minute')
   WHERE ts IS NOT NULL GROUP BY window_end;
 INSERT INTO n VALUES (1, '2026-01-01 01:00Z');
+SELECT weir.wait_for();
+ALTER TABLE n SET (retention_size = '1');
+SELECT weir.checkpoint();
+SELECT weir.checkpoint();
+ALTER TABLE n RESET (retention_size);
+INSERT INTO n VALUES (1, '2026-01-01 02:00Z');
 SELECT weir.wait_for('nv');
+SELECT weir.checkpoint();
+SELECT max_time FROM weir.stream_trim WHERE stream = 'n'::regclass;
+REFRESH MATERIALIZED VIEW nv;
+SELECT * FROM nv ORDER BY 1;
 DROP TABLE n CASCADE;
 
 -- a view that has failed for good is repaired by it, with the rows that stay
