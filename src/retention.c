@@ -296,6 +296,7 @@ weir_retention_trim(Oid stream)
 	if (rel == NULL || !weir_catalog_is_stream(rel))
 		;
 	else if (!weir_log_lock_history(stream, true))
+		/* or he has ended just now: a REFRESH would still be there */
 		is_trimmed = weir_log_is_being_trimmed(stream) ||
 					 weir_log_lock_history(stream, true);
 	else

@@ -437,12 +437,9 @@ weir_runs_look(Relation rel, WeirRun *run)
 bool
 weir_runs_unchanged(Relation rel, const WeirRun *run)
 {
-	Buffer vmbuffer = InvalidBuffer;
-	XLogRecPtr lsn = visible_lsn(rel, run->first, run->blocks, &vmbuffer);
+	WeirRun now = *run;
 
-	if (BufferIsValid(vmbuffer))
-		ReleaseBuffer(vmbuffer);
-	return !XLogRecPtrIsInvalid(lsn) && lsn == run->lsn;
+	return weir_runs_look(rel, &now) && now.lsn == run->lsn;
 }
 
 static Datum

@@ -1351,7 +1351,7 @@ typedef struct Lag
 	TimestampTz since; /* arrival of the oldest; DT_NOEND: none */
 } Lag;
 
-#define RING_STEP (WEIR_RING_SIZE / 8 < 64 ? WEIR_RING_SIZE / 8 : 64)
+#define RING_STEP Min(WEIR_RING_SIZE / 8, 128)
 
 static void
 measure_lag(Oid stream, WeirPosition position, Lag *lag)
