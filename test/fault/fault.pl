@@ -36,9 +36,8 @@ use WeirTest;
 use constant WRITERS => $ENV{WEIR_WRITERS} || 4;
 use constant READERS => 2;
 use constant CHECK_EVERY => 60;    # faults
-# Seconds to consume what is left.  It should be 10: three of thirteen rounds took
-# 14 to 34 (src/README.md).
-use constant DRAIN       => 60;
+use constant DRAIN       => 10;    # seconds to consume what is left
+use constant BUILD       => 60;    # and those that build from all of the log
 use constant CONNECTIONS => 40;
 
 my $seed = $ENV{WEIR_SEED} // int(rand(1_000_000_000));
@@ -1195,7 +1194,21 @@ sub check_all
 		usleep(100_000);
 	}
 
+	# views that are built from all of the log, some million events
 	my $before = time;
+	my $building = "SELECT string_agg(view::text, ' ') FROM weir.views"
+	  . " WHERE state = 'building' OR build_done < build_total";
+	my $built = query_patiently($building);
+	my $waits = $built;
+	while ($waits ne '' && time - $before < BUILD)
+	{
+		usleep(100_000);
+		$waits = query_patiently($building);
+	}
+	note(sprintf('%.1f s to build: %s', time - $before, $built)) if $built ne '';
+	$bad .= "not built: $waits; " if $waits ne '';
+
+	$before = time;
 	my $consumed = query_patiently("SELECT weir.wait_for(NULL, '60 s')");
 	my $took = time - $before;
 	$sum{slowest} = $took if $took > $sum{slowest};
