@@ -302,6 +302,9 @@ REFRESH MATERIALIZED VIEW tum WITH NO DATA;
 REFRESH MATERIALIZED VIEW tum;
 SELECT weir.wait_for('tum');
 SELECT to_char(window_end, 'MI:SS'), n, x FROM tum ORDER BY 1;
+-- its first checkpoint clears the late table
+SELECT weir.checkpoint();
+SELECT count(*) FROM tum_late;
 
 -- TRUNCATE loses events, too
 SELECT weir.advance_watermark('r', at(3600)) > at(0) AS moved;

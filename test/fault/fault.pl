@@ -113,7 +113,7 @@ $#schedule = $faults - 1;
 
 # Should too few of them come to be.
 my @more = map {
-	{ kind => 'worker_kill', wait => 0.1 + rand(0.7), pick => rand(), long => 1 }
+	{ kind => 'worker_kill', wait => 0.1 + rand(0.7), pick => rand(), needed => 1 }
 } 1 .. $min_kills;
 
 # What the run is like as a whole.
@@ -802,7 +802,21 @@ sub cancel_ddl
 }
 
 my %fault = (
-	worker_kill     => sub { kill_pid(worker_pid($_[0]{pick})) },
+	worker_kill     => sub {
+		my ($f) = @_;
+		my $pid;
+
+		# after a crash workers take a moment
+		for (1 .. $f->{needed} ? 300 : 1)
+		{
+			$pid = worker_pid($f->{pick}) and last;
+			usleep(100_000);
+		}
+		my $dead = kill_pid($pid);
+		note($pid ? "worker $pid " . ($dead ? 'is dead' : 'lives') : 'no worker')
+		  if !$dead;
+		$dead;
+	},
 	postmaster_kill => sub {
 		my $dead = kill_postmaster();
 
