@@ -18,7 +18,7 @@ FROM pg_attribute WHERE attrelid IN ('weir.streams'::regclass, 'weir.views'::reg
 SHOW weir.max_workers;
 SHOW weir.max_held_log;
 SHOW weir.compression;
-SELECT name, context, vartype, unit FROM pg_settings WHERE name LIKE 'weir.%' AND name <> 'weir.debug_points' ORDER BY name;
+SELECT name, context, vartype, unit FROM pg_settings WHERE name LIKE 'weir.%' AND name NOT LIKE 'weir.debug%' ORDER BY name;
 SET weir.compression = lz4;
 SET weir.compression = gzip;
 RESET weir.compression;

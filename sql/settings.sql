@@ -1,7 +1,7 @@
 -- settings: their defaults, who may set them, and what is not there yet
 SELECT name, reset_val, unit, context FROM pg_settings
-  WHERE name LIKE 'weir.%' AND name NOT IN ('weir.debug_points',
-    'weir.checkpoint_interval', 'weir.state_memory') ORDER BY name;
+  WHERE name LIKE 'weir.%' AND name NOT LIKE 'weir.debug%'
+    AND name NOT IN ('weir.checkpoint_interval', 'weir.state_memory') ORDER BY name;
 SET weir.compression = lz4;
 SET weir.compression = zstd;
 RESET weir.compression;

@@ -13,6 +13,7 @@
  * The log tells of all but wait.
  * A point may stand only where raising is allowed, unless it is named
  * weir_debug_point_critical(), which honours only "kill" and "sleep".
+ * The setting weir.debug_clock is for a clock that was put forward or back.
  *
  *-------------------------------------------------------------------------
  */
@@ -22,6 +23,8 @@
 #include "pg_weir.h"
 
 #include "utils/timestamp.h"
+
+#include "guc.h"
 
 /*
  * Data read from disk or shared memory must be so; unlike Assert this is
@@ -49,7 +52,11 @@ extern void weir_debug_point_critical(const char *name);
 static inline TimestampTz
 weir_now(void)
 {
+#ifdef WEIR_DEBUG
+	return GetCurrentTimestamp() + weir_debug_clock * USECS_PER_SEC;
+#else
 	return GetCurrentTimestamp();
+#endif
 }
 
 #endif /* WEIR_DEBUG_H */

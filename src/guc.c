@@ -25,6 +25,7 @@ int weir_max_role_memory = -1;
 int weir_max_role_views = -1;
 #ifdef WEIR_DEBUG
 char *weir_debug_points = NULL;
+int weir_debug_clock = 0;
 #endif
 
 static const struct config_enum_entry compression_options[] = {
@@ -90,6 +91,10 @@ weir_guc_define(void)
 							   "A list of name=error|fatal|kill|wait[@N].",
 							   &weir_debug_points, "", PGC_SUSET,
 							   GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomIntVariable("weir.debug_clock",
+							"How far ahead the clock is, for tests.", NULL,
+							&weir_debug_clock, 0, INT_MIN, INT_MAX, PGC_SIGHUP,
+							GUC_UNIT_S | GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 #endif
 
 	MarkGUCPrefixReserved("weir");

@@ -26,6 +26,7 @@ extern PGDLLIMPORT int weir_max_role_memory; /* kB, -1 = no limit */
 extern PGDLLIMPORT int weir_max_role_views;	 /* -1 = no limit */
 #ifdef WEIR_DEBUG
 extern PGDLLIMPORT char *weir_debug_points; /* see debug.h */
+extern PGDLLIMPORT int weir_debug_clock;	/* how far ahead it is, s */
 #endif
 
 /* Defines all settings and reserves the prefix; from _PG_init only. */

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 
 use lib 'test/tap';
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -104,6 +105,59 @@ for (my $limit = 2; $limit <= 64 && !$seen; $limit *= 2)
 }
 ok($seen, 'both were seen at one time');
 is($node->safe_psql('postgres', 'SELECT n, s FROM ages'), "$rows|$sum", 'the view has counted all');
+
+# Of a stream without views, too, nothing goes before what has a lower number but
+# has not committed yet.  Retention has been there once what is older has gone
+# from elsewhere, twice.
+$node->safe_psql('postgres', q{
+	CREATE TABLE low (k int) USING stream WITH (retention = '1 us');
+	CREATE TABLE mark_1 (k int) USING stream;
+	CREATE TABLE mark_2 (k int) USING stream;
+	INSERT INTO mark_1 VALUES (1);
+	INSERT INTO mark_2 VALUES (1);
+	BEGIN;
+	SELECT pg_advisory_xact_lock(1465207378, hashtext('stream_pre_commit'));
+	PREPARE TRANSACTION 'holder'});
+my $sql = q{SET weir.debug_points = 'stream_pre_commit=wait'; INSERT INTO low VALUES (1)};
+my $writer = IPC::Run::start([ 'psql', '-XqAt', '-d', $node->connstr('postgres'), '-c', $sql ],
+	'>', \my $out, '2>', \my $err);
+$node->poll_query_until('postgres', q{
+	SELECT count(*) = 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted});
+$node->safe_psql('postgres', 'INSERT INTO low VALUES (2)');
+for (1, 2)
+{
+	$node->safe_psql('postgres', "ALTER TABLE mark_$_ SET (retention = '1 us')");
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM mark_$_"), "retention looks, $_");
+}
+is($node->safe_psql('postgres', 'SELECT k FROM low'), '2', 'nothing goes before a lower number');
+$node->safe_psql('postgres', q{ROLLBACK PREPARED 'holder'});
+ok(IPC::Run::finish($writer), 'it commits') or diag($err);
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM low'), 'both go');
+
+# A clock that was put back over a restart: what arrived before it stays until it
+# is old by the new one, and what came after it with it, as only the highest
+# number is kept of what has gone.
+$node->safe_psql('postgres', q{
+	CREATE TABLE back (k int) USING stream WITH (retention = '1 hour');
+	ALTER SYSTEM SET weir.debug_clock = 7200;
+	SELECT pg_reload_conf()});
+$node->poll_query_until('postgres', q{SELECT current_setting('weir.debug_clock') = '2h'});
+$node->safe_psql('postgres', q{INSERT INTO back VALUES (1)});
+$node->safe_psql('postgres', q{ALTER SYSTEM RESET weir.debug_clock});
+$node->restart;
+$node->safe_psql('postgres', q{INSERT INTO back VALUES (2)});
+$node->safe_psql('postgres', q{
+	CREATE MATERIALIZED VIEW backs USING continuous AS SELECT count(*) AS n FROM back;
+	SELECT weir.wait_for('backs');
+	ALTER TABLE back SET (retention = '1 us')});
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()') for (1, 2);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM back'), '2', 'nothing goes before what came before it');
+$node->append_conf('postgresql.conf', 'weir.debug_clock = 7200');
+$node->reload;
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM back'), 'old by this clock, too');
+my ($code, undef, $err) = $node->psql('postgres', 'REFRESH MATERIALIZED VIEW backs');
+like($err, qr/ERROR/, 'a view without windows knows that they are gone');
+is($node->safe_psql('postgres', 'SELECT n FROM backs'), '2', 'and keeps them');
 
 weir_log_is_clean($node);
 $node->stop;
