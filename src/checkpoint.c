@@ -86,6 +86,9 @@
 /* Dead bytes below this are not worth a rewrite. */
 #define SLACK_BYTES (1024 * 1024)
 
+/* Blobs of so many bytes are read, then loaded. */
+#define LOAD_BYTES (1024 * 1024)
+
 typedef struct BlobHeader
 {
 	uint32 magic;
@@ -697,62 +700,87 @@ next_group(const WeirPositionRow *row, const char *blob, Size *offset)
 	return g;
 }
 
-/* How much there is to read, and whether a group may be in it twice. */
-static uint64
-count_groups(Relation rel, Relation index, Snapshot snapshot, ScanKey keys,
-			 bool *several)
+/* What there is to read. */
+typedef struct BlobCount
 {
+	uint64 ngroups; /* at most: one may be there in several versions .. */
+	bool several;	/* .. if there are several checkpoints */
+	bool one_pane;	/* perhaps: all blobs end with the same */
+} BlobCount;
+
+static void
+count_groups(Relation rel, Relation index, Snapshot snapshot, ScanKey keys,
+			 BlobCount *count)
+{
+	TupleDesc desc = RelationGetDescr(rel);
 	SysScanDesc scan =
 		systable_beginscan_ordered(rel, index, snapshot, 2, keys);
 	HeapTuple tuple;
-	uint64 ngroups = 0;
-	int64 first = 0;
+	int64 first_seq = 0;
+	int64 first_pane = 0;
 	bool any = false;
 
-	*several = false;
+	count->ngroups = 0;
+	count->several = false;
+	count->one_pane = true;
 	while (HeapTupleIsValid(
 		tuple = systable_getnext_ordered(scan, ForwardScanDirection)))
 	{
 		bool isnull;
-		int64 seq = DatumGetInt64(heap_getattr(tuple, Anum_state_seq,
-											   RelationGetDescr(rel), &isnull));
+		int64 seq =
+			DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
+		int64 pane = DatumGetInt64(
+			heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		ngroups += (uint32) DatumGetInt32(heap_getattr(
-			tuple, Anum_state_ngroups, RelationGetDescr(rel), &isnull));
-		if (any && seq != first)
-			*several = true;
-		first = seq;
+		count->ngroups += (uint32) DatumGetInt32(
+			heap_getattr(tuple, Anum_state_ngroups, desc, &isnull));
+		if (any && seq != first_seq)
+			count->several = true;
+		if (any && pane != first_pane)
+			count->one_pane = false;
+		first_seq = seq;
+		first_pane = pane;
 		any = true;
 	}
 	systable_endscan_ordered(scan);
-	return ngroups;
 }
+
+/* Takes what has been called back with: the bytes go. */
+typedef void (*BlobCallback)(const BlobCount *count, void *arg);
 
 /*
  * Call back with each group of the row's generation once, in its newest
- * version.  The bytes stay in the current context.
+ * version.  The bytes stay in the current context; or, with taken, which is
+ * called now and then and at the end, until that call.
  */
 static void
 read_blobs(const WeirPositionRow *row, Snapshot snapshot,
-		   WeirGroupCallback callback, void *arg)
+		   WeirGroupCallback callback, BlobCallback taken, void *arg)
 {
+	MemoryContext cxt = NULL;
 	Relation rel;
 	Relation index;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple tuple;
 	struct seen_hash *seen = NULL;
-	uint64 ngroups;
-	bool several; /* checkpoints; one holds a group once */
+	BlobCount count;
+	Size waiting = 0; /* bytes of blobs that are not taken */
 
 	rel = weir_catalog_open("view_state", Natts_state, AccessShareLock);
 	index = index_open(weir_catalog_table("view_state_idx"), AccessShareLock);
 	blob_keys(keys, row->view, row->generation);
-	ngroups = count_groups(rel, index, snapshot, keys, &several);
-	if (several)
+	count_groups(rel, index, snapshot, keys, &count);
+	if (count.several)
 		seen = seen_create(CurrentMemoryContext,
-						   (uint32) Min(ngroups + 1, PG_INT32_MAX / 4), NULL);
+						   (uint32) Min(count.ngroups + 1, PG_INT32_MAX / 4),
+						   NULL);
+	else if (taken != NULL)
+		/* a reset keeps the first block, which is enough for most */
+		cxt = AllocSetContextCreate(
+			CurrentMemoryContext, "weir blobs", LOAD_BYTES + LOAD_BYTES / 4,
+			ALLOCSET_DEFAULT_INITSIZE, ALLOCSET_DEFAULT_MAXSIZE);
 	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
 
 	/* newest first: what comes later of a group is older */
@@ -764,7 +792,15 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		Size offset = sizeof(BlobHeader);
 
 		CHECK_FOR_INTERRUPTS();
-		blob = checked_blob(row, rel, tuple);
+		if (cxt != NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(cxt);
+
+			blob = checked_blob(row, rel, tuple);
+			MemoryContextSwitchTo(old);
+		}
+		else
+			blob = checked_blob(row, rel, tuple);
 		h = (const BlobHeader *) blob;
 		for (uint32 i = 0; i < h->ngroups; i++)
 		{
@@ -790,8 +826,20 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		}
 		if (offset != h->length)
 			blob_is_damaged(row, h->seq, "number of groups");
+		waiting += h->length;
+		if (taken != NULL && waiting >= LOAD_BYTES)
+		{
+			taken(&count, arg);
+			waiting = 0;
+			if (cxt != NULL)
+				MemoryContextReset(cxt);
+		}
 	}
+	if (taken != NULL)
+		taken(&count, arg);
 	systable_endscan_ordered(scan);
+	if (cxt != NULL)
+		MemoryContextDelete(cxt);
 	if (seen != NULL)
 		seen_destroy(seen);
 	index_close(index, AccessShareLock);
@@ -800,8 +848,11 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 
 typedef struct Loading
 {
+	const WeirPositionRow *row;
+	WeirState *state;
 	WeirRehash rehash;
 	void *arg;
+	bool told; /* the state, how much will come */
 	WeirPut *puts;
 	Size n;
 	Size size;
@@ -825,8 +876,25 @@ load_group(const WeirGroup *g, void *arg)
 	put->ref = InvalidDsaPointer;
 }
 
+/* BlobCallback */
+static void
+publish_loaded(const BlobCount *count, void *arg)
+{
+	Loading *l = arg;
+
+	Ensure(l->n <= PG_INT32_MAX, "too many groups in a part of a checkpoint");
+	if (count->one_pane && !l->told)
+		weir_state_expect(l->state, count->ngroups);
+	l->told = true;
+	weir_state_reserve(l->state, l->puts, (int) l->n);
+	weir_state_publish(l->state, l->puts, (int) l->n, l->row->position,
+					   l->row->watermark);
+	l->n = 0;
+}
+
 /*
- * Everything goes in by one publish, so that no cut can hold a part of it.
+ * By many publishes, so that only the state grows, and no memory of this
+ * process: nobody can see a part of it before weir_state_loaded().
  */
 void
 weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
@@ -835,23 +903,18 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 {
 	MemoryContext cxt;
 	MemoryContext old;
-	Loading l = {0};
+	Loading l = {.row = row, .state = state, .rehash = rehash, .arg = arg};
 	uint64 version;
 
 	check_position_row(row, layout);
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "weir load",
 								ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(cxt);
-	l.rehash = rehash;
-	l.arg = arg;
 	l.size = 1024;
 	l.puts = palloc(l.size * sizeof(WeirPut));
 	snapshot = RegisterSnapshot(snapshot ? snapshot : GetLatestSnapshot());
-	read_blobs(row, snapshot, load_group, &l);
+	read_blobs(row, snapshot, load_group, publish_loaded, &l);
 	UnregisterSnapshot(snapshot);
-	Ensure(l.n <= PG_INT32_MAX, "too many groups in a checkpoint");
-	weir_state_reserve(state, l.puts, (int) l.n);
-	weir_state_publish(state, l.puts, (int) l.n, row->position, row->watermark);
 	version = weir_state_version(state);
 	weir_state_mark_clean(state, version);
 	weir_state_set_swept(state, row->closed_before);
@@ -873,6 +936,6 @@ weir_checkpoint_read(Oid view, const char *layout, Snapshot snapshot,
 	*position = row.position;
 	*watermark = row.watermark;
 	*closed = row.closed_before;
-	read_blobs(&row, snapshot, callback, arg);
+	read_blobs(&row, snapshot, callback, NULL, arg);
 	return true;
 }

@@ -228,7 +228,8 @@ struct WeirState
 	WeirViewShared *v;
 	dsa_area *area;
 	Root *root;
-	bool loading; /* fresh, not yet loaded */
+	bool loading;	 /* fresh, not yet loaded .. */
+	uint64 expected; /* .. and a pane will have so many groups; 0: unknown */
 	MemoryContext cxt;
 
 	Pane *pane_cache[PANE_CACHE];
@@ -862,13 +863,14 @@ pane_make(WeirState *s, int64 end)
 static void
 pane_split(WeirState *s, Pane *pane)
 {
-	uint64 expected = pane->ngroups + pane->incoming;
+	uint64 expected = Max(pane->ngroups + pane->incoming, s->expected);
 	uint32 nbuckets = 8;
 	Part narrow = pane->narrow;
 	dsa_pointer parts_p;
 	Part *parts;
 	int n;
 
+	s->expected = 0; /* one pane's, and not if it does not fit */
 	while (nbuckets * (uint64) WEIR_PARTITIONS < expected &&
 		   nbuckets < 1U << 20)
 		nbuckets *= 2;
@@ -1342,6 +1344,13 @@ weir_state_attach(WeirViewShared *v, const char *layout, bool *fresh)
 }
 
 void
+weir_state_expect(WeirState *s, uint64 ngroups)
+{
+	Assert(s->loading);
+	s->expected = ngroups;
+}
+
+void
 weir_state_loaded(WeirState *s)
 {
 	if (!s->loading)
@@ -1350,6 +1359,7 @@ weir_state_loaded(WeirState *s)
 	s->v->state_valid = true;
 	LWLockRelease(&s->v->publish_lock);
 	s->loading = false;
+	s->expected = 0;
 	ConditionVariableBroadcast(&s->v->progress_cv);
 }
 
@@ -1607,7 +1617,7 @@ plan_puts(WeirState *s, WeirPut *puts, int n, bool cow)
 	{
 		pane = s->plan[i].pane;
 		if (pane->incoming > 0 && pane->nparts == 1 &&
-			(pane->ngroups + pane->incoming > SPLIT_GROUPS ||
+			(Max(pane->ngroups + pane->incoming, s->expected) > SPLIT_GROUPS ||
 			 (pane->wide_hint && pane->ngroups == 0)))
 			pane_split(s, pane);
 		pane->incoming = 0;

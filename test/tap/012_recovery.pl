@@ -225,5 +225,33 @@ like(
 	'the failed view says what is damaged');
 $node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW live');
 exact('rebuilt');
+
+# States of several MB, which are loaded part by part: all in one table and in
+# many, written by one checkpoint and by several.
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE b (k int, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '1 day');
+CREATE MATERIALIZED VIEW b_one USING continuous AS SELECT k, count(*) AS n, sum(k) AS s FROM b GROUP BY k;
+CREATE MATERIALIZED VIEW b_many USING continuous AS
+  SELECT window_start, k, count(*) AS n, sum(k) AS s FROM b, tumble(ts, '1 minute') GROUP BY window_start, k;
+SQL
+my %big = (
+	b_one  => 'SELECT k, count(*), sum(k) FROM b GROUP BY k',
+	b_many => "SELECT window_start, k, count(*), sum(k) FROM b, tumble(ts, '1 minute') GROUP BY window_start, k");
+for my $round (1 .. 3)
+{
+	$node->safe_psql('postgres', "INSERT INTO b SELECT i, timestamptz '2026-01-01 00:00Z' + i % 20 * interval '1 minute'"
+		  . " FROM generate_series($round, 40000, 2 * $round - 1) i");
+	weir_wait($node, "round $round is consumed");
+	$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+	$node->stop('immediate');
+	$node->start;
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 2 FROM weir.views WHERE view::text LIKE 'b_%' AND state = 'running' AND worker_pid IS NOT NULL"),
+		"round $round: loaded again");
+	# the next events meet the groups that were loaded
+	$node->safe_psql('postgres', "INSERT INTO b SELECT i, '2026-01-01 00:05Z' FROM generate_series(1, 40000, 1000) i");
+	weir_wait($node, "round $round is consumed after that");
+	is($node->safe_psql('postgres', "SELECT groups FROM weir.views WHERE view = 'b_one'::regclass"), '40000', "round $round: groups");
+	weir_same($node, $_, $big{$_}, "round $round: $_ is exact") for sort keys %big;
+}
 $node->stop;
 done_testing();
