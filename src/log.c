@@ -1031,41 +1031,37 @@ weir_log_scan_next(WeirLogScan *scan, bool forward, const char **image,
 
 /* The parts of a stored head that are not its body. */
 static void
-read_parts(const char *image, WeirChunkHeader *header, TimestampTz *min_time,
-		   TimestampTz *max_time, bool *has_record, WeirRecord *record)
+read_parts(const char *image, WeirLogHeader *h)
 {
-	const char *p = image + sizeof(*header);
+	const char *p = image + sizeof(h->chunk);
 
-	memcpy(header, image, sizeof(*header));
-	*min_time = WEIR_NO_TIME;
-	*max_time = WEIR_NO_TIME;
-	if (header->flags & WEIR_CHUNK_HAS_TIME)
+	memcpy(&h->chunk, image, sizeof(h->chunk));
+	h->min_time = WEIR_NO_TIME;
+	h->max_time = WEIR_NO_TIME;
+	if (h->chunk.flags & WEIR_CHUNK_HAS_TIME)
 	{
-		memcpy(min_time, p, sizeof(int64));
-		memcpy(max_time, p + sizeof(int64), sizeof(int64));
+		memcpy(&h->min_time, p, sizeof(int64));
+		memcpy(&h->max_time, p + sizeof(int64), sizeof(int64));
 		p += 2 * sizeof(int64);
 	}
-	*has_record = (header->flags & WEIR_CHUNK_RECORD) != 0;
-	if (*has_record)
-		memcpy(record, p, sizeof(*record));
+	h->has_record = (h->chunk.flags & WEIR_CHUNK_RECORD) != 0;
+	if (h->has_record)
+		memcpy(&h->record, p, sizeof(h->record));
 	else
-		memset(record, 0, sizeof(*record));
+		memset(&h->record, 0, sizeof(h->record));
 }
 
 bool
-weir_log_scan_next_header(WeirLogScan *scan, WeirChunkHeader *header,
-						  TimestampTz *min_time, TimestampTz *max_time,
-						  bool *has_record, WeirRecord *record, ItemPointer tid,
-						  Size *len)
+weir_log_scan_next_header(WeirLogScan *scan, WeirLogHeader *h)
 {
 	const char *image;
 
-	image = scan_next_stored(scan, true, len, tid);
+	image = scan_next_stored(scan, true, &h->len, &h->tid);
 	if (image == NULL)
 		return false;
 	if (is_head(image))
-		*len = joined_length(RelationGetRelid(scan->rel), image, *len);
-	read_parts(image, header, min_time, max_time, has_record, record);
+		h->len = joined_length(RelationGetRelid(scan->rel), image, h->len);
+	read_parts(image, h);
 	return true;
 }
 
@@ -1161,15 +1157,10 @@ weir_log_block_chunks(Relation rel, Snapshot snapshot, Buffer buffer,
 		chunks[n].adopts = false;
 		if (h->flags & WEIR_CHUNK_RECORD)
 		{
-			WeirChunkHeader header;
-			TimestampTz min_time;
-			TimestampTz max_time;
-			bool has_record;
-			WeirRecord record;
+			WeirLogHeader parts;
 
-			read_parts((const char *) h, &header, &min_time, &max_time,
-					   &has_record, &record);
-			chunks[n].adopts = (record.kind == WEIR_RECORD_ADOPT);
+			read_parts((const char *) h, &parts);
+			chunks[n].adopts = (parts.record.kind == WEIR_RECORD_ADOPT);
 		}
 		n++;
 	}
@@ -1265,61 +1256,54 @@ is_complete(const Collected *c)
 static void
 collect_headers(Collect *w, WeirLogScan *scan, bool known)
 {
-	WeirChunkHeader header;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	bool has_record;
-	WeirRecord record;
-	ItemPointerData tid;
-	Size len;
+	WeirLogHeader h;
 
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
 		Collected *c;
 		bool found;
 
 		CHECK_FOR_INTERRUPTS();
-		if (has_record && record.kind == WEIR_RECORD_ADOPT)
+		if (h.has_record && h.record.kind == WEIR_RECORD_ADOPT)
 		{
 			Adopted *a =
-				hash_search(w->adopted, &record.adopts, HASH_ENTER, &found);
+				hash_search(w->adopted, &h.record.adopts, HASH_ENTER, &found);
 
-			a->number = record.number;
-			a->arrival = record.arrival;
+			a->number = h.record.number;
+			a->arrival = h.record.arrival;
 			continue;
 		}
 		if (!known)
-			w->nbytes += len;
+			w->nbytes += h.len;
 		/* the usual case needs no memory */
-		if (has_record && record.nchunks == 1 &&
-			record.number != WEIR_NO_NUMBER && record.number < w->from)
+		if (h.has_record && h.record.nchunks == 1 &&
+			h.record.number != WEIR_NO_NUMBER && h.record.number < w->from)
 			continue;
 
-		c = hash_search(w->collected, &header.xid,
+		c = hash_search(w->collected, &h.chunk.xid,
 						known ? HASH_FIND : HASH_ENTER, &found);
 		if (c == NULL || (known && !c->wanted))
 			continue;
 		if (!found)
 		{
 			memset(c, 0, sizeof(*c));
-			c->xid = header.xid;
+			c->xid = h.chunk.xid;
 		}
 		c->nchunks++;
-		c->nrows += header.nrows;
-		c->nbytes += len;
-		weir_places_add(c->places, &c->nplaces, &tid);
-		if (has_record)
+		c->nrows += h.chunk.nrows;
+		c->nbytes += h.len;
+		weir_places_add(c->places, &c->nplaces, &h.tid);
+		if (h.has_record)
 		{
 			Ensure(!c->has_record, "transaction has two records");
 			c->has_record = true;
-			c->record = record;
+			c->record = h.record;
 		}
 		if (is_complete(c) && c->record.number != WEIR_NO_NUMBER)
 		{
 			if (c->record.number >= w->from)
 				report_collected(w, c, c->record.number, c->record.arrival);
-			hash_search(w->collected, &header.xid, HASH_REMOVE, NULL);
+			hash_search(w->collected, &h.chunk.xid, HASH_REMOVE, NULL);
 		}
 	}
 }
@@ -1488,21 +1472,14 @@ find_in_file(WeirChunkCursor *c, FullTransactionId xid)
 {
 	WeirLogScan *scan =
 		weir_log_scan_begin(c->rel, c->snapshot, 0, InvalidBlockNumber);
-	WeirChunkHeader header;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	bool has_record;
-	WeirRecord record;
-	ItemPointerData tid;
-	Size len;
+	WeirLogHeader h;
 
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (FullTransactionIdEquals(header.xid, xid) &&
-			!(has_record && record.kind == WEIR_RECORD_ADOPT))
-			remember_chunk(c, header.chunk_no, &tid);
+		if (FullTransactionIdEquals(h.chunk.xid, xid) &&
+			!(h.has_record && h.record.kind == WEIR_RECORD_ADOPT))
+			remember_chunk(c, h.chunk.chunk_no, &h.tid);
 	}
 	weir_log_scan_end(scan);
 }
@@ -2023,13 +2000,7 @@ weir_log_count(Relation rel, Snapshot snapshot)
 	WeirRuns *runs = weir_runs_load(rel);
 	WeirLogScan *scan =
 		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
-	WeirChunkHeader header;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	bool has_record;
-	WeirRecord record;
-	ItemPointerData tid;
-	Size len;
+	WeirLogHeader h;
 	uint64 count = 0;
 
 	for (int i = 0; i < runs->n; i++)
@@ -2038,11 +2009,10 @@ weir_log_count(Relation rel, Snapshot snapshot)
 		count += runs->runs[i].nrows;
 	}
 	pass_over(scan, runs);
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
 		CHECK_FOR_INTERRUPTS();
-		count += header.nrows;
+		count += h.chunk.nrows;
 	}
 	weir_log_scan_end(scan);
 	weir_runs_free(runs);
@@ -2387,11 +2357,11 @@ choose_runs_to_trim(Relation rel, WeirRuns *runs, WeirPosition up_to,
 
 /* The largest event time in a chunk, for those who must not miss any. */
 static TimestampTz
-newest_of(const WeirChunkHeader *header, TimestampTz max_time)
+newest_of(const WeirLogHeader *h)
 {
-	if (header->nrows == 0)
+	if (h->chunk.nrows == 0)
 		return WEIR_NO_TIME;
-	return header->flags & WEIR_CHUNK_HAS_TIME ? max_time : PG_INT64_MAX;
+	return h->chunk.flags & WEIR_CHUNK_HAS_TIME ? h->max_time : PG_INT64_MAX;
 }
 
 /* False: somebody else has deleted it. */
@@ -2416,13 +2386,7 @@ delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed,
 	CommandId cid = GetCurrentCommandId(true);
 	WeirLogScan *scan =
 		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
-	WeirChunkHeader header;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	bool has_record;
-	WeirRecord record;
-	ItemPointerData tid;
-	Size len;
+	WeirLogHeader h;
 	uint64 nrows = 0;
 	HASH_SEQ_STATUS seq;
 	Doomed *d;
@@ -2437,24 +2401,23 @@ delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed,
 	}
 	scan->with_pieces = true;
 	pass_over(scan, runs);
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
-		bool adopts = has_record && record.kind == WEIR_RECORD_ADOPT;
+		bool adopts = h.has_record && h.record.kind == WEIR_RECORD_ADOPT;
 
 		CHECK_FOR_INTERRUPTS();
-		d = hash_search(doomed, adopts ? &record.adopts : &header.xid,
+		d = hash_search(doomed, adopts ? &h.record.adopts : &h.chunk.xid,
 						HASH_FIND, NULL);
 		if (d == NULL)
 			continue;
-		if (!delete_tuple(rel, &tid, cid))
+		if (!delete_tuple(rel, &h.tid, cid))
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("log of stream \"%s\" was trimmed concurrently",
 							RelationGetRelationName(rel))));
-		nrows += header.nrows;
-		*newest = Max(*newest, newest_of(&header, max_time));
-		if (!adopts && !(header.flags & WEIR_CHUNK_PIECE))
+		nrows += h.chunk.nrows;
+		*newest = Max(*newest, newest_of(&h));
+		if (!adopts && !(h.chunk.flags & WEIR_CHUNK_PIECE))
 			d->left--;
 	}
 	weir_log_scan_end(scan);
@@ -2556,13 +2519,7 @@ weir_log_max_time(Relation rel)
 	WeirLogScan *scan =
 		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
 	TimestampTz newest = WEIR_NO_TIME;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	WeirChunkHeader header;
-	WeirRecord record;
-	bool has_record;
-	ItemPointerData tid;
-	Size len;
+	WeirLogHeader h;
 
 	for (int i = 0; i < runs->n; i++)
 	{
@@ -2573,11 +2530,10 @@ weir_log_max_time(Relation rel)
 			newest = Max(newest, run->max_time);
 	}
 	pass_over(scan, runs);
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
 		CHECK_FOR_INTERRUPTS();
-		newest = Max(newest, newest_of(&header, max_time));
+		newest = Max(newest, newest_of(&h));
 	}
 	weir_log_scan_end(scan);
 	weir_runs_free(runs);
@@ -2684,33 +2640,32 @@ typedef struct RunTxn
 } RunTxn;
 
 static void
-add_to_run(WeirRun *run, HTAB *txns, const WeirChunkHeader *header,
-		   TimestampTz min_time, TimestampTz max_time, const WeirRecord *record,
-		   Size len)
+add_to_run(WeirRun *run, HTAB *txns, const WeirLogHeader *h)
 {
+	const WeirRecord *record = &h->record;
 	RunTxn *t;
 	bool found;
 
-	t = hash_search(txns, &header->xid, HASH_ENTER, &found);
+	t = hash_search(txns, &h->chunk.xid, HASH_ENTER, &found);
 	if (!found)
 	{
 		t->nchunks = 0;
 		t->all = 0;
 	}
-	if (header->flags & WEIR_CHUNK_PIECE)
+	if (h->chunk.flags & WEIR_CHUNK_PIECE)
 		return;
 	t->nchunks++;
-	run->nbytes += len;
-	if (header->nrows > 0)
+	run->nbytes += h->len;
+	if (h->chunk.nrows > 0)
 	{
-		bool timed = (header->flags & WEIR_CHUNK_HAS_TIME) != 0;
+		bool timed = (h->chunk.flags & WEIR_CHUNK_HAS_TIME) != 0;
 
 		run->nchunks++;
-		run->nrows += header->nrows;
-		run->min_time = timed ? Min(run->min_time, min_time) : PG_INT64_MIN;
-		run->max_time = timed ? Max(run->max_time, max_time) : PG_INT64_MAX;
+		run->nrows += h->chunk.nrows;
+		run->min_time = timed ? Min(run->min_time, h->min_time) : PG_INT64_MIN;
+		run->max_time = timed ? Max(run->max_time, h->max_time) : PG_INT64_MAX;
 	}
-	if (record == NULL)
+	if (!h->has_record)
 		return;
 	if (record->number == WEIR_NO_NUMBER || record->kind == WEIR_RECORD_ADOPT)
 		run->opaque = true;
@@ -2771,13 +2726,7 @@ summarize_run(Relation rel, Snapshot snapshot, WeirRun *run)
 		make_xid_hash("weir run", sizeof(RunTxn), CurrentMemoryContext);
 	WeirLogScan *scan =
 		weir_log_scan_begin(rel, snapshot, run->first, run->blocks);
-	WeirChunkHeader header;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	bool has_record;
-	WeirRecord record;
-	ItemPointerData tid;
-	Size len;
+	WeirLogHeader h;
 
 	run->min_number = PG_INT64_MAX;
 	run->min_arrival = DT_NOEND;
@@ -2787,12 +2736,10 @@ summarize_run(Relation rel, Snapshot snapshot, WeirRun *run)
 	run->watermark = WEIR_NO_TIME;
 	run->watermark_number = PG_INT64_MAX;
 	scan->with_pieces = true;
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
 		CHECK_FOR_INTERRUPTS();
-		add_to_run(run, txns, &header, min_time, max_time,
-				   has_record ? &record : NULL, len);
+		add_to_run(run, txns, &h);
 	}
 	weir_log_scan_end(scan);
 	note_open(run, txns);

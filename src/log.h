@@ -102,12 +102,18 @@ extern void weir_log_scan_limit(WeirLogScan *scan, TimestampTz min_time,
 extern void weir_log_scan_counts(WeirLogScan *scan, uint64 *nread,
 								 uint64 *nskipped);
 /* Header only: image is not joined from pieces; for collecting. */
-extern bool weir_log_scan_next_header(WeirLogScan *scan,
-									  WeirChunkHeader *header,
-									  TimestampTz *min_time,
-									  TimestampTz *max_time, bool *has_record,
-									  WeirRecord *record, ItemPointer tid,
-									  Size *len);
+typedef struct WeirLogHeader
+{
+	WeirChunkHeader chunk;
+	TimestampTz min_time; /* WEIR_NO_TIME: none */
+	TimestampTz max_time;
+	bool has_record;
+	WeirRecord record; /* zeroes: none */
+	ItemPointerData tid;
+	Size len; /* of the joined image; of a piece, its own */
+} WeirLogHeader;
+
+extern bool weir_log_scan_next_header(WeirLogScan *scan, WeirLogHeader *h);
 extern void weir_log_scan_rewind(WeirLogScan *scan);
 extern void weir_log_scan_end(WeirLogScan *scan);
 

@@ -98,8 +98,7 @@ compare_tid(const void *a, const void *b)
 }
 
 static void
-add_chunk(LogOrder *o, ChunkClass class, uint64 key,
-		  const WeirChunkHeader *header, const ItemPointerData *tid)
+add_chunk(LogOrder *o, ChunkClass class, uint64 key, const WeirLogHeader *h)
 {
 	RankedChunk *c;
 
@@ -115,8 +114,8 @@ add_chunk(LogOrder *o, ChunkClass class, uint64 key,
 	c = &o->chunks[o->nchunks++];
 	c->class = class;
 	c->key = key;
-	c->chunk_no = header->chunk_no;
-	c->tid = *tid;
+	c->chunk_no = h->chunk.chunk_no;
+	c->tid = h->tid;
 }
 
 static void
@@ -134,35 +133,28 @@ collect_chunks(LogOrder *o, Relation rel, HTAB *numbers)
 	FullTransactionId own = GetTopFullTransactionIdIfAny();
 	WeirLogScan *scan =
 		weir_log_scan_begin(rel, GetActiveSnapshot(), 0, InvalidBlockNumber);
-	WeirChunkHeader header;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	bool has_record;
-	WeirRecord record;
-	ItemPointerData tid;
-	Size len;
+	WeirLogHeader h;
 
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
-		bool numbered = has_record && record.kind != WEIR_RECORD_ADOPT &&
-						record.number != WEIR_NO_NUMBER;
+		bool numbered = h.has_record && h.record.kind != WEIR_RECORD_ADOPT &&
+						h.record.number != WEIR_NO_NUMBER;
 
 		CHECK_FOR_INTERRUPTS();
-		if (has_record && record.kind == WEIR_RECORD_ADOPT)
-			note_number(numbers, record.adopts, record.number);
-		else if (numbered && record.nchunks > 1)
-			note_number(numbers, header.xid, record.number);
-		if (header.nrows == 0)
+		if (h.has_record && h.record.kind == WEIR_RECORD_ADOPT)
+			note_number(numbers, h.record.adopts, h.record.number);
+		else if (numbered && h.record.nchunks > 1)
+			note_number(numbers, h.chunk.xid, h.record.number);
+		if (h.chunk.nrows == 0)
 			continue;
 		if (FullTransactionIdIsValid(own) &&
-			FullTransactionIdEquals(header.xid, own))
-			add_chunk(o, CHUNK_OWN, 0, &header, &tid);
+			FullTransactionIdEquals(h.chunk.xid, own))
+			add_chunk(o, CHUNK_OWN, 0, &h);
 		else if (numbered)
-			add_chunk(o, CHUNK_NUMBERED, record.number, &header, &tid);
+			add_chunk(o, CHUNK_NUMBERED, h.record.number, &h);
 		else
-			add_chunk(o, CHUNK_UNADOPTED, U64FromFullTransactionId(header.xid),
-					  &header, &tid);
+			add_chunk(o, CHUNK_UNADOPTED, U64FromFullTransactionId(h.chunk.xid),
+					  &h);
 	}
 	weir_log_scan_end(scan);
 }

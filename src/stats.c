@@ -1109,22 +1109,15 @@ event_range(Relation rel, Snapshot snapshot, BlockNumber start,
 			BlockNumber nblocks, TimestampTz *oldest, TimestampTz *newest)
 {
 	WeirLogScan *scan = weir_log_scan_begin(rel, snapshot, start, nblocks);
-	WeirChunkHeader header;
-	WeirRecord record;
-	ItemPointerData tid;
-	TimestampTz min_time;
-	TimestampTz max_time;
-	bool has_record;
-	Size len;
+	WeirLogHeader h;
 
-	while (weir_log_scan_next_header(scan, &header, &min_time, &max_time,
-									 &has_record, &record, &tid, &len))
+	while (weir_log_scan_next_header(scan, &h))
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (!(header.flags & WEIR_CHUNK_HAS_TIME))
+		if (!(h.chunk.flags & WEIR_CHUNK_HAS_TIME))
 			continue;
-		*oldest = Min(*oldest, min_time);
-		*newest = Max(*newest, max_time);
+		*oldest = Min(*oldest, h.min_time);
+		*newest = Max(*newest, h.max_time);
 	}
 	weir_log_scan_end(scan);
 }
