@@ -1,8 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * log.c
- *	  The append-only log of a stream: order, append, read from a position,
- *	  trim.
+ *	  The append-only log of a stream: append, read from a position, trim.
  *
  * Relies on heap's own insert, delete, rewrite and visibility; guarantees that
  * a chunk is read iff its heap tuple is visible to the snapshot given, that
@@ -29,20 +28,16 @@
  * and no statistics.  It is made per call after RelationGetSmgr on the original:
  * the smgr keeps a pointer to its owner's field, which must not be the copy's.
  *
- * Order.  States of a backend's commit slot: free -> entered (PRE_COMMIT) ->
- * free (COMMIT after publishing, or ABORT).  The horizon is the smallest number
- * in a slot, or the next number if there is none.  See weir_order_horizon.
- *
  * ADOPT records.  A prepared transaction's record has number 0; the transaction
  * that finds it committed writes a chunk without rows whose record, of kind
  * ADOPT, says "xid `adopts` has number `number`".  Such a chunk belongs to no
  * transaction's chunk count, and the transaction that wrote it is not one of
  * the stream's transactions because of it.
  *
- * Locks: order_lock for everything under "order"; adoption of a stream's
- * prepared transactions and their collection exclude each other by an object
- * lock (weir_log_lock_adoption), trimming and the beginning of a
- * view's history by another (weir_log_lock_history).
+ * Locks: adoption of a stream's prepared transactions and their collection
+ * exclude each other by an object lock (weir_log_lock_adoption), trimming and
+ * the beginning of a view's history by another (weir_log_lock_history).  Of the
+ * order of transactions (order.c) the ring is read here, under order_lock.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,17 +51,12 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
-#include "access/xloginsert.h"
-#include "access/xlogrecord.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_control.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/hsearch.h"
@@ -77,6 +67,7 @@
 #include "compat.h"
 #include "debug.h"
 #include "log.h"
+#include "order.h"
 #include "runs.h"
 #include "shmem.h"
 
@@ -98,303 +89,6 @@ typedef struct WeirPieceLink
 
 /* A reader keeps at most so many transactions; the others are read again. */
 #define MAX_PENDING 200000
-
-/* ---------------------------------------------------------------- order */
-
-static bool order_entered = false;
-static WeirNumber order_number;
-static XLogRecPtr order_lsn; /* WAL insert position when it was given */
-static TimestampTz order_arrival;
-
-/*
- * The start of all numbers of this life.  The log has none at or above it: each
- * is below the end of its commit record (weir_order_cover), which is in the WAL
- * that we have replayed.  Nor is a position: that is below some horizon, and
- * what is below a horizon was given to those whose commit or abort record had
- * been written, a record each, or is the start of an earlier life.  Caller holds
- * order_lock exclusively.
- */
-static void
-seed_numbers(void)
-{
-	if (weir_shared->boot_number == WEIR_NO_NUMBER)
-	{
-		/* before that there is no insert position, and it is asked for once */
-		Ensure(!RecoveryInProgress(), "numbers are asked for in recovery");
-		weir_shared->boot_number = GetXLogInsertRecPtr();
-		weir_shared->last_number = weir_shared->boot_number;
-	}
-}
-
-WeirNumber
-weir_order_enter(TimestampTz *arrival)
-{
-	WeirCommitSlot *slots;
-	int nslots;
-
-	if (!order_entered)
-	{
-		slots = weir_shmem_commit_slots(&nslots);
-		Ensure(weir_my_proc_number() < nslots, "process %d has no commit slot",
-			   weir_my_proc_number());
-
-		LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-		seed_numbers();
-		order_lsn = GetXLogInsertRecPtr();
-		order_number =
-			Max(weir_shared->last_number + 1, (WeirNumber) order_lsn);
-		weir_shared->last_number = order_number;
-		order_arrival = Max(weir_shared->last_arrival, weir_now());
-		weir_shared->last_arrival = order_arrival;
-		slots[weir_my_proc_number()].number = order_number;
-		slots[weir_my_proc_number()].arrival = order_arrival;
-		weir_shared->ncommitting++;
-		order_entered = true;
-		LWLockRelease(&weir_shared->order_lock);
-	}
-	*arrival = order_arrival;
-	return order_number;
-}
-
-/*
- * The numbers of many who commit at the same time are ahead of WAL: one of them
- * could be durable in the log, and the next start begin below it.  A commit
- * record alone moves WAL by a record's header; what lacks is filled up.
- */
-void
-weir_order_cover(void)
-{
-	XLogRecPtr lsn = order_lsn;
-
-	if (!order_entered || order_number < lsn + SizeOfXLogRecord)
-		return;
-	lsn = GetXLogInsertRecPtr();
-	if (order_number < lsn + SizeOfXLogRecord)
-		return;
-	XLogBeginInsert();
-	XLogRegisterData(palloc0(order_number - lsn), order_number - lsn);
-	(void) XLogInsert(RM_XLOG_ID, XLOG_NOOP);
-}
-
-/* Caller holds order_lock exclusively. */
-static void
-leave_slot(void)
-{
-	WeirCommitSlot *slots;
-	int nslots;
-
-	slots = weir_shmem_commit_slots(&nslots);
-	slots[weir_my_proc_number()].number = WEIR_NO_NUMBER;
-	weir_shared->ncommitting--;
-	order_entered = false;
-}
-
-/* Caller holds directory_lock. */
-static void
-wake_worker(int i)
-{
-	WeirWorkerShared *w = &weir_shared->workers[i];
-
-	/* costs a memory access while the worker is awake */
-	if (w->in_use && w->latch != NULL)
-		SetLatch(w->latch);
-}
-
-/*
- * A slot was left: those who wait for the horizon look again.  Caller holds
- * directory_lock, and order_lock exclusively.
- */
-static void
-wake_waiting(void)
-{
-	for (int i = 0; weir_shared->nwaiting > 0 && i < WEIR_MAX_WORKERS; i++)
-	{
-		if (!weir_shared->workers[i].waits)
-			continue;
-		weir_shared->workers[i].waits = false;
-		weir_shared->nwaiting--;
-		wake_worker(i);
-	}
-}
-
-void
-weir_order_wait(int worker, bool waits)
-{
-	WeirWorkerShared *w = &weir_shared->workers[worker];
-
-	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-	if (w->waits != waits)
-		weir_shared->nwaiting += waits ? 1 : -1;
-	w->waits = waits;
-	LWLockRelease(&weir_shared->order_lock);
-}
-
-void
-weir_order_leave(void)
-{
-	if (!order_entered)
-		return;
-	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
-	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-	leave_slot();
-	wake_waiting();
-	LWLockRelease(&weir_shared->order_lock);
-	LWLockRelease(&weir_shared->directory_lock);
-}
-
-static bool
-is_of_stream(const WeirStreamShared *s, const WeirRingEntry *e)
-{
-	return s != NULL && s->in_use && s->stream == e->stream && s->db == e->db;
-}
-
-/*
- * The highest number published in a stream, or, if it has no place in
- * streams[], in any of those.  Numbers from before the start are not above
- * boot_number.  Caller holds order_lock.
- */
-WeirNumber
-weir_order_last(const WeirStreamShared *s, Oid stream)
-{
-	WeirNumber last = s != NULL && s->in_use && s->stream == stream
-						  ? s->last_published
-						  : weir_shared->last_unlisted;
-
-	return Max(weir_shared->boot_number, last);
-}
-
-/*
- * Take note of a publication.  Returns the worker to be woken, -1: nobody, or
- * -2: unknown.  Caller holds directory_lock and order_lock.
- */
-static int
-note_published(const WeirRingEntry *e)
-{
-	WeirStreamShared *s = NULL;
-
-	if (e->slot >= 0)
-		s = &weir_shared->streams[e->slot];
-	/* it may have been given a place since */
-	for (int i = 0; i < WEIR_MAX_STREAMS && !is_of_stream(s, e); i++)
-		s = &weir_shared->streams[i];
-	if (!is_of_stream(s, e))
-	{
-		weir_shared->last_unlisted =
-			Max(weir_shared->last_unlisted, e->txn.number);
-		return -2;
-	}
-	s->last_published = Max(s->last_published, e->txn.number);
-	s->last_arrival = Max(s->last_arrival, e->txn.arrival);
-	if (e->txn.watermark > s->mark.watermark)
-	{
-		s->mark.watermark = e->txn.watermark;
-		s->mark.arrival = e->txn.arrival;
-		s->mark.kind = e->txn.kind;
-	}
-	if (TIMESTAMP_IS_NOEND(e->txn.watermark))
-		pg_atomic_write_u32(&s->ended, WEIR_END_YES);
-	return s->worker;
-}
-
-void
-weir_order_publish(WeirRingEntry *entries, int n)
-{
-	TimestampTz now = weir_now();
-	bool wake_all = false;
-
-	/* weir_order_cover: the commit record is in WAL */
-	Assert(!order_entered || order_number < GetXLogInsertRecPtr());
-	weir_debug_point_critical("order_publish");
-	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
-	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-	for (int i = 0; i < n; i++)
-	{
-		int worker;
-
-		entries[i].published_at = now;
-		weir_shared->ring[weir_shared->ring_head % WEIR_RING_SIZE] = entries[i];
-		weir_shared->ring_head++;
-		worker = note_published(&entries[i]);
-		if (worker >= 0)
-			wake_worker(worker);
-		else if (worker == -2)
-			wake_all = true;
-	}
-	if (order_entered)
-		leave_slot();
-	wake_waiting();
-	LWLockRelease(&weir_shared->order_lock);
-	LWLockRelease(&weir_shared->directory_lock);
-	if (wake_all)
-		weir_shmem_wake_workers(MyDatabaseId, false);
-}
-
-/*
- * Why it is a horizon: numbers are given under order_lock and grow.  A number
- * below the result either was taken by a backend that has left its slot, which
- * it does after its commit is visible and published, or by none.  A backend that
- * enters later gets a number above last_number.
- */
-WeirNumber
-weir_order_horizon(uint64 *ring_head)
-{
-	WeirNumber horizon;
-
-	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-	seed_numbers();
-	horizon = weir_shared->last_number + 1;
-	if (weir_shared->ncommitting > 0)
-	{
-		int nslots;
-		WeirCommitSlot *slots = weir_shmem_commit_slots(&nslots);
-
-		for (int i = 0; i < nslots; i++)
-			if (slots[i].number != WEIR_NO_NUMBER)
-				horizon = Min(horizon, slots[i].number);
-	}
-	*ring_head = weir_shared->ring_head;
-	LWLockRelease(&weir_shared->order_lock);
-	return horizon;
-}
-
-/*
- * A transaction is visible to others a moment before it is published.  So that
- * an event somebody has seen is covered, wait (briefly: a commit may hang in
- * synchronous replication, and is then not visible) for those that were
- * committing when we were called.
- */
-WeirNumber
-weir_order_committed(Oid stream)
-{
-	WeirStreamShared *s = weir_shmem_stream(stream, false);
-	WeirNumber last = WEIR_NO_NUMBER;
-	WeirNumber result;
-
-	for (int i = 0;; i++)
-	{
-		bool committing = false;
-		int nslots;
-		WeirCommitSlot *slots = weir_shmem_commit_slots(&nslots);
-
-		LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-		seed_numbers();
-		if (i == 0)
-			last = weir_shared->last_number;
-		result = weir_order_last(s, stream);
-		if (weir_shared->ncommitting > 0)
-		{
-			for (int j = 0; j < nslots; j++)
-				if (slots[j].number != WEIR_NO_NUMBER &&
-					slots[j].number <= last && slots[j].number > result)
-					committing = true;
-		}
-		LWLockRelease(&weir_shared->order_lock);
-		if (!committing || i >= 1000)
-			return result;
-		CHECK_FOR_INTERRUPTS();
-		pg_usleep(100);
-	}
-}
 
 /* --------------------------------------------------- private descriptor */
 
@@ -2747,10 +2441,7 @@ summarize_run(Relation rel, Snapshot snapshot, WeirRun *run)
 
 	/* everybody who has written here has committed, and got his number before;
 	 * but for those whose records make a run opaque */
-	LWLockAcquire(&weir_shared->order_lock, LW_EXCLUSIVE);
-	seed_numbers();
-	run->max_number = weir_shared->last_number;
-	LWLockRelease(&weir_shared->order_lock);
+	run->max_number = weir_order_highest();
 }
 
 int

@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * log.h
- *	  The append-only log of a stream: order, append, read from a position,
- *	  trim.  Chunk images (chunk.h) are heap tuples of the stream's own
- *	  relfilenode, written by heap's own insert through a shallow copy of the
- *	  Relation that bears a private one-column descriptor.
+ *	  The append-only log of a stream: append, read from a position, trim.
+ *	  Chunk images (chunk.h) are heap tuples of the stream's own relfilenode,
+ *	  written by heap's own insert through a shallow copy of the Relation that
+ *	  bears a private one-column descriptor.
  *
  *-------------------------------------------------------------------------
  */
@@ -21,43 +21,6 @@
 #include "storage/itemptr.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
-
-/* ---- order (shared; invariant 2 of README.md) ---- */
-
-/*
- * PRE_COMMIT: take a number and an arrival stamp and enter this backend's
- * commit slot.  Idempotent inside a transaction.  Leaves by publish or leave.
- */
-extern WeirNumber weir_order_enter(TimestampTz *arrival);
-
-/*
- * The end of PRE_COMMIT: see to it that the commit record will end beyond the
- * number, so that no later life of the server can begin below it.
- */
-extern void weir_order_cover(void);
-
-/*
- * COMMIT: publish n entries (number, xid, places filled) and leave the slot;
- * then wake the workers.  Neither allocates nor raises.
- */
-extern void weir_order_publish(WeirRingEntry *entries, int n);
-extern void weir_order_leave(void); /* ABORT; no-op if not entered */
-
-/* Set this worker's latch when a slot is left (once), or no more. */
-extern void weir_order_wait(int worker, bool waits);
-
-/*
- * The horizon H: every transaction with number < H has ended, and if it
- * committed it is visible to a snapshot taken after this call and is in the
- * ring before *ring_head (unless overwritten).  No later one gets a number < H.
- */
-extern WeirNumber weir_order_horizon(uint64 *ring_head);
-
-/* What weir.wait_for waits for: position >= this covers every transaction of
- * the stream that committed before the call. */
-extern WeirNumber weir_order_committed(Oid stream);
-/* The same without that wait; s: its entry or NULL; caller holds order_lock. */
-extern WeirNumber weir_order_last(const WeirStreamShared *s, Oid stream);
 
 /* ---- append ---- */
 

@@ -70,6 +70,7 @@
 #include "debug.h"
 #include "guc.h"
 #include "log.h"
+#include "order.h"
 #include "plan.h"
 #include "secure.h"
 #include "shmem.h"

@@ -88,6 +88,7 @@
 #include "debug.h"
 #include "guc.h"
 #include "log.h"
+#include "order.h"
 #include "plan.h"
 #include "runs.h"
 #include "shmem.h"
