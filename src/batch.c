@@ -59,7 +59,7 @@
 #include "debug.h"
 #include "flow.h"
 #include "guc.h"
-#include "log.h"
+#include "log_reader.h"
 #include "secure.h"
 #include "stream.h"
 

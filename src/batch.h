@@ -12,7 +12,7 @@
 #include "pg_weir.h"
 
 #include "flow.h"
-#include "log.h"
+#include "log_reader.h"
 #include "nodes/pg_list.h"
 
 /* An event that on_error = skip leaves out. */

@@ -93,6 +93,7 @@
 #include "late.h"
 #include "launcher.h"
 #include "log.h"
+#include "log_trim.h"
 #include "order.h"
 #include "plan.h"
 #include "portal.h"

@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * log.c
- *	  The append-only log of a stream: append, read from a position, trim.
+ *	  The append-only log of a stream: append, read chunks, collect what they
+ *	  say of transactions, rewrite.
  *
  * Relies on heap's own insert, delete, rewrite and visibility; guarantees that
- * a chunk is read iff its heap tuple is visible to the snapshot given, that
- * transactions come strictly by number, and that places (which are hints) never
- * decide what is read: a chunk count that differs leads to a scan.
+ * a chunk is read iff its heap tuple is visible to the snapshot given, and that a
+ * transaction is reported with all of its chunks.  What is done with transactions
+ * is in log_reader.c, log_trim.c and log_summary.c.
  *
  * Format.  Every tuple of the file is a heap tuple of one attribute without
  * nulls, t_hoff 24, so the bytes from offset 24 are a chunk image (chunk.c):
@@ -35,27 +36,21 @@
  * the stream's transactions because of it.
  *
  * Locks: adoption of a stream's prepared transactions and their collection
- * exclude each other by an object lock (weir_log_lock_adoption), trimming and
- * the beginning of a view's history by another (weir_log_lock_history).  Of the
- * order of transactions (order.c) the ring is read here, under order_lock.
+ * exclude each other by an object lock (weir_log_lock_adoption).
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/heapam.h"
-#include "access/hio.h"
 #include "access/htup_details.h"
-#include "access/multixact.h"
 #include "access/rewriteheap.h"
 #include "access/tableam.h"
 #include "access/transam.h"
-#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
-#include "pgstat.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
@@ -67,7 +62,7 @@
 #include "compat.h"
 #include "debug.h"
 #include "log.h"
-#include "order.h"
+#include "log_private.h"
 #include "runs.h"
 #include "shmem.h"
 
@@ -83,12 +78,6 @@ typedef struct WeirPieceLink
 	uint32 pad2;
 	uint64 rest; /* bytes of the image from there on */
 } WeirPieceLink;
-
-/* Entries copied out of the ring under one hold of order_lock. */
-#define RING_BATCH 64
-
-/* A reader keeps at most so many transactions; the others are read again. */
-#define MAX_PENDING 200000
 
 /* --------------------------------------------------- private descriptor */
 
@@ -140,7 +129,7 @@ make_shadow(Shadow *s, Relation rel)
 	return &s->rel;
 }
 
-/* --------------------------------------------------------------- append */
+/* ---------------------------------------------------- append and delete */
 
 /* The tuple's bytes from TUPLE_HOFF on are the caller's to fill. */
 static void
@@ -270,6 +259,16 @@ weir_log_append(Relation rel, const char *image, Size len, CommandId cid,
 
 	return store_image(RelationGetRelid(rel), image, len, append_tuple,
 					   &append);
+}
+
+bool
+weir_log_delete(Relation rel, ItemPointer tid, CommandId cid)
+{
+	Shadow shadow;
+	TM_FailureData failure;
+
+	return heap_delete(make_shadow(&shadow, rel), tid, cid, InvalidSnapshot,
+					   true, &failure, false) == TM_Ok;
 }
 
 void
@@ -538,12 +537,8 @@ weir_log_scan_begin(Relation rel, Snapshot snapshot, BlockNumber start,
 	return scan;
 }
 
-/*
- * Read what is not in runs that are to be passed over.  Before anything is read;
- * not for scans that are parallel, turn round, or have limits in blocks.
- */
-static void
-pass_over(WeirLogScan *scan, const WeirRuns *runs)
+void
+weir_log_scan_pass_over(WeirLogScan *scan, const WeirRuns *runs)
 {
 	MemoryContext old;
 	BlockNumber next = 0; /* what is before that is in ranges, or is not read */
@@ -577,6 +572,12 @@ pass_over(WeirLogScan *scan, const WeirRuns *runs)
 	scan->ranges[scan->nranges].first = next;
 	scan->ranges[scan->nranges++].end = InvalidBlockNumber;
 	scan->range = -1;
+}
+
+void
+weir_log_scan_with_pieces(WeirLogScan *scan)
+{
+	scan->with_pieces = true;
 }
 
 /* Go on with the next range that there is something of; false: there is none. */
@@ -665,7 +666,7 @@ weir_log_scan_limit(WeirLogScan *scan, TimestampTz min_time,
 			if (run->skip)
 				scan->nskipped += run->nchunks;
 		}
-		pass_over(scan, scan->runs);
+		weir_log_scan_pass_over(scan, scan->runs);
 	}
 }
 
@@ -887,30 +888,8 @@ typedef struct Adopted
 	TimestampTz arrival;
 } Adopted;
 
-/* txn->number is WEIR_NO_NUMBER for one that is not adopted. */
-typedef void (*CollectCallback)(void *arg, const WeirTxn *txn);
-
-typedef struct Collect
-{
-	/* set by the caller */
-	Relation rel;
-	Snapshot snapshot;
-	WeirNumber from; /* 0: those without a number too */
-	bool strict;	 /* an incomplete one is an error; with a dirty snapshot it
-					  * is a running one */
-	const WeirRuns *runs; /* those to skip; NULL: none.  A transaction that is
-						   * wanted has no record in one of those */
-	CollectCallback callback;
-	void *arg;
-	/* ours */
-	HTAB *collected;
-	HTAB *adopted;
-	/* for the caller */
-	uint64 nbytes; /* of the images that were met, but for ADOPT records */
-} Collect;
-
-static HTAB *
-make_xid_hash(const char *name, Size entrysize, MemoryContext cxt)
+HTAB *
+weir_log_xid_hash(const char *name, Size entrysize, MemoryContext cxt)
 {
 	HASHCTL ctl;
 
@@ -921,7 +900,7 @@ make_xid_hash(const char *name, Size entrysize, MemoryContext cxt)
 }
 
 static void
-report_collected(const Collect *w, const Collected *c, WeirNumber number,
+report_collected(const WeirLogCollect *w, const Collected *c, WeirNumber number,
 				 TimestampTz arrival)
 {
 	WeirTxn txn;
@@ -948,7 +927,7 @@ is_complete(const Collected *c)
 
 /* The headers of a scan.  known: only of transactions that are wanted. */
 static void
-collect_headers(Collect *w, WeirLogScan *scan, bool known)
+collect_headers(WeirLogCollect *w, WeirLogScan *scan, bool known)
 {
 	WeirLogHeader h;
 
@@ -1008,7 +987,7 @@ collect_headers(Collect *w, WeirLogScan *scan, bool known)
  * are wanted.  One whose record is in such a run is not.
  */
 static void
-collect_elsewhere(Collect *w)
+collect_elsewhere(WeirLogCollect *w)
 {
 	WeirRuns again = {.n = 0};
 	WeirLogScan *scan;
@@ -1047,13 +1026,9 @@ collect_elsewhere(Collect *w)
 	pfree(again.runs);
 }
 
-/*
- * Scan all headers visible to the snapshot and report each transaction whose
- * chunks are all there, with number >= from.  Only transactions that are not yet
- * complete are kept in memory.
- */
-static void
-collect_transactions(Collect *w)
+/* Only transactions that are not yet complete are kept in memory. */
+void
+weir_log_collect(WeirLogCollect *w)
 {
 	MemoryContext cxt = AllocSetContextCreate(
 		CurrentMemoryContext, "weir log collect", ALLOCSET_DEFAULT_SIZES);
@@ -1062,11 +1037,11 @@ collect_transactions(Collect *w)
 	HASH_SEQ_STATUS seq;
 	Collected *c;
 
-	w->collected = make_xid_hash("weir collected", sizeof(Collected), cxt);
-	w->adopted = make_xid_hash("weir adopted", sizeof(Adopted), cxt);
+	w->collected = weir_log_xid_hash("weir collected", sizeof(Collected), cxt);
+	w->adopted = weir_log_xid_hash("weir adopted", sizeof(Adopted), cxt);
 	w->nbytes = 0;
 	if (w->runs)
-		pass_over(scan, w->runs);
+		weir_log_scan_pass_over(scan, w->runs);
 	collect_headers(w, scan, false);
 	weir_log_scan_end(scan);
 	collect_elsewhere(w);
@@ -1104,538 +1079,6 @@ collect_transactions(Collect *w)
 	MemoryContextDelete(cxt);
 }
 
-/* ---------------------------------------------------- chunks of a transaction */
-
-typedef struct ChunkPlace
-{
-	uint32 chunk_no;
-	ItemPointerData tid;
-} ChunkPlace;
-
-struct WeirChunkCursor
-{
-	Relation rel;
-	Snapshot snapshot;
-	ChunkPlace *chunks;
-	int nchunks;
-	int space;
-	int next;
-};
-
-static void
-remember_chunk(WeirChunkCursor *c, uint32 chunk_no, ItemPointer tid)
-{
-	if (c->nchunks == c->space)
-	{
-		c->space = c->space ? c->space * 2 : 16;
-		c->chunks =
-			c->chunks ? repalloc_huge(c->chunks, c->space * sizeof(ChunkPlace))
-					  : palloc(c->space * sizeof(ChunkPlace));
-	}
-	c->chunks[c->nchunks].chunk_no = chunk_no;
-	c->chunks[c->nchunks].tid = *tid;
-	c->nchunks++;
-}
-
-static void
-find_in_block(WeirChunkCursor *c, BlockNumber block, FullTransactionId xid,
-			  OffsetNumber only)
-{
-	WeirBlockChunk chunks[MaxHeapTuplesPerPage];
-	Buffer buffer;
-	int n;
-
-	CHECK_FOR_INTERRUPTS();
-	buffer = ReadBuffer(c->rel, block);
-	n = weir_log_block_chunks(c->rel, c->snapshot, buffer, chunks);
-	for (int i = 0; i < n; i++)
-	{
-		ItemPointerData tid;
-
-		if (!FullTransactionIdEquals(chunks[i].header.xid, xid) ||
-			chunks[i].adopts || (only != 0 && chunks[i].offset != only))
-			continue;
-		ItemPointerSet(&tid, block, chunks[i].offset);
-		remember_chunk(c, chunks[i].header.chunk_no, &tid);
-	}
-	ReleaseBuffer(buffer);
-}
-
-static void
-find_in_file(WeirChunkCursor *c, FullTransactionId xid)
-{
-	WeirLogScan *scan =
-		weir_log_scan_begin(c->rel, c->snapshot, 0, InvalidBlockNumber);
-	WeirLogHeader h;
-
-	while (weir_log_scan_next_header(scan, &h))
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (FullTransactionIdEquals(h.chunk.xid, xid) &&
-			!(h.has_record && h.record.kind == WEIR_RECORD_ADOPT))
-			remember_chunk(c, h.chunk.chunk_no, &h.tid);
-	}
-	weir_log_scan_end(scan);
-}
-
-static int
-compare_chunks(const void *a, const void *b)
-{
-	uint32 x = ((const ChunkPlace *) a)->chunk_no;
-	uint32 y = ((const ChunkPlace *) b)->chunk_no;
-
-	return (x > y) - (x < y);
-}
-
-/* Fills the cursor; false: the log does not hold what txn says. */
-static bool
-find_chunks(WeirChunkCursor *c, const WeirTxn *txn)
-{
-	BlockNumber nblocks = RelationGetNumberOfBlocks(c->rel);
-
-	for (int i = 0; i < txn->nplaces; i++)
-	{
-		const WeirPlace *p = &txn->places[i];
-
-		for (BlockNumber b = p->first; b <= p->last && b < nblocks; b++)
-		{
-			bool seen = false;
-
-			/* joined ranges may overlap */
-			for (int j = 0; j < i; j++)
-				if (b >= txn->places[j].first && b <= txn->places[j].last)
-					seen = true;
-			if (!seen)
-				find_in_block(c, b, txn->xid, 0);
-		}
-	}
-	if (c->nchunks != txn->nchunks)
-	{
-		c->nchunks = 0;
-		find_in_file(c, txn->xid);
-	}
-	qsort(c->chunks, c->nchunks, sizeof(ChunkPlace), compare_chunks);
-	return c->nchunks == txn->nchunks;
-}
-
-WeirChunkCursor *
-weir_log_chunks_begin(Relation rel, Snapshot snapshot, const WeirTxn *txn)
-{
-	WeirChunkCursor *c = palloc0(sizeof(WeirChunkCursor));
-
-	c->rel = rel;
-	c->snapshot = snapshot;
-	if (!find_chunks(c, txn))
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("log of stream \"%s\" is damaged",
-							   RelationGetRelationName(rel)),
-						errdetail("Transaction " UINT64_FORMAT
-								  " has %d chunks, its record says %u.",
-								  U64FromFullTransactionId(txn->xid),
-								  c->nchunks, txn->nchunks)));
-	return c;
-}
-
-char *
-weir_log_chunks_next(WeirChunkCursor *c, Size *len)
-{
-	char *image;
-
-	if (c->next >= c->nchunks)
-		return NULL;
-	CHECK_FOR_INTERRUPTS();
-	Ensure(weir_log_fetch(c->rel, c->snapshot, &c->chunks[c->next].tid, &image,
-						  len),
-		   "a chunk that was visible is gone");
-	c->next++;
-	return image;
-}
-
-void
-weir_log_chunks_end(WeirChunkCursor *c)
-{
-	if (c->chunks)
-		pfree(c->chunks);
-	pfree(c);
-}
-
-bool
-weir_log_txn_visible(Relation rel, Snapshot snapshot, const WeirTxn *txn)
-{
-	WeirChunkCursor c;
-	bool found;
-
-	memset(&c, 0, sizeof(c));
-	c.rel = rel;
-	c.snapshot = snapshot;
-	found = find_chunks(&c, txn);
-	if (c.chunks)
-		pfree(c.chunks);
-	return found;
-}
-
-/* --------------------------------------------------------------- reader */
-
-typedef struct PendingTxn
-{
-	WeirTxn txn;
-	TimestampTz published_at;
-} PendingTxn;
-
-struct WeirLogReader
-{
-	Oid stream;
-	MemoryContext cxt;
-	Snapshot snapshot;		/* NULL: follows the log */
-	WeirNumber done_before; /* everything below has been yielded */
-	WeirNumber horizon;
-	WeirNumber limit;		/* transactions from here on were not all kept:
-								 * scan before yielding them */
-	WeirNumber scanned_max; /* highest number of the last scan: the ring may
-								 * bring it again */
-	uint64 cursor;			/* next ring entry to look at */
-	bool need_scan;
-	RelFileNumber filenumber; /* of the last poll */
-	PendingTxn *pending;	  /* binary heap by number, xid */
-	int npending;
-	int space;
-};
-
-WeirLogReader *
-weir_log_reader_create(Oid stream, WeirPosition after, MemoryContext cxt)
-{
-	WeirLogReader *r = MemoryContextAllocZero(cxt, sizeof(WeirLogReader));
-
-	r->stream = stream;
-	r->cxt = cxt;
-	r->done_before = after + 1;
-	r->horizon = r->done_before;
-	r->limit = PG_UINT64_MAX;
-	r->need_scan = true;
-	return r;
-}
-
-WeirLogReader *
-weir_log_reader_create_at(Oid stream, WeirPosition after, Snapshot snapshot,
-						  MemoryContext cxt)
-{
-	WeirLogReader *r = weir_log_reader_create(stream, after, cxt);
-
-	r->snapshot = snapshot;
-	return r;
-}
-
-Snapshot
-weir_log_reader_snapshot(const WeirLogReader *r)
-{
-	return r->snapshot;
-}
-
-void
-weir_log_reader_free(WeirLogReader *reader)
-{
-	if (reader->pending)
-		pfree(reader->pending);
-	pfree(reader);
-}
-
-static int
-compare_pending(const void *a, const void *b)
-{
-	const WeirTxn *x = &((const PendingTxn *) a)->txn;
-	const WeirTxn *y = &((const PendingTxn *) b)->txn;
-	uint64 xx = U64FromFullTransactionId(x->xid);
-	uint64 yx = U64FromFullTransactionId(y->xid);
-
-	if (x->number != y->number)
-		return x->number < y->number ? -1 : 1;
-	return (xx > yx) - (xx < yx);
-}
-
-static void
-sift_up(WeirLogReader *r, int i)
-{
-	PendingTxn moving = r->pending[i];
-
-	while (i > 0)
-	{
-		int parent = (i - 1) / 2;
-
-		if (compare_pending(&r->pending[parent], &moving) <= 0)
-			break;
-		r->pending[i] = r->pending[parent];
-		i = parent;
-	}
-	r->pending[i] = moving;
-}
-
-static void
-sift_down(WeirLogReader *r, int i)
-{
-	PendingTxn moving = r->pending[i];
-
-	for (;;)
-	{
-		int child = 2 * i + 1;
-
-		if (child >= r->npending)
-			break;
-		if (child + 1 < r->npending &&
-			compare_pending(&r->pending[child + 1], &r->pending[child]) < 0)
-			child++;
-		if (compare_pending(&moving, &r->pending[child]) <= 0)
-			break;
-		r->pending[i] = r->pending[child];
-		i = child;
-	}
-	r->pending[i] = moving;
-}
-
-static void
-add_pending(WeirLogReader *r, const WeirTxn *txn, TimestampTz published_at)
-{
-	if (txn->number < r->done_before || txn->number >= r->limit)
-		return;
-	if (r->npending == MAX_PENDING)
-	{
-		/* keep the lower half; a sorted array is a heap */
-		qsort(r->pending, r->npending, sizeof(PendingTxn), compare_pending);
-		r->npending = MAX_PENDING / 2;
-		r->limit = r->pending[r->npending].txn.number;
-		/* never half of those that share a number */
-		while (r->npending > 0 &&
-			   r->pending[r->npending - 1].txn.number >= r->limit)
-			r->npending--;
-		if (txn->number >= r->limit)
-			return;
-	}
-	if (r->npending == r->space)
-	{
-		r->space = r->space ? r->space * 2 : 64;
-		if (r->pending == NULL)
-			r->pending =
-				MemoryContextAlloc(r->cxt, r->space * sizeof(PendingTxn));
-		else
-			r->pending =
-				repalloc_huge(r->pending, r->space * sizeof(PendingTxn));
-	}
-	r->pending[r->npending].txn = *txn;
-	r->pending[r->npending].published_at = published_at;
-	r->npending++;
-	sift_up(r, r->npending - 1);
-}
-
-static void
-reader_collect(void *arg, const WeirTxn *txn)
-{
-	WeirLogReader *r = arg;
-
-	r->scanned_max = Max(r->scanned_max, txn->number);
-	add_pending(r, txn, 0);
-}
-
-/* Of one with a snapshot. */
-static void
-reader_collect_all(void *arg, const WeirTxn *txn)
-{
-	WeirTxn last = *txn;
-
-	if (txn->number == WEIR_NO_NUMBER)
-	{
-		last.number = WEIR_UNNUMBERED;
-		last.arrival = weir_now();
-	}
-	add_pending(arg, &last, 0);
-}
-
-/* The ring may bring what a scan has found already. */
-static bool
-already_pending(WeirLogReader *r, const WeirTxn *txn)
-{
-	if (txn->number > r->scanned_max)
-		return false;
-	for (int i = 0; i < r->npending; i++)
-		if (r->pending[i].txn.number == txn->number &&
-			FullTransactionIdEquals(r->pending[i].txn.xid, txn->xid))
-			return true;
-	return false;
-}
-
-/*
- * Take what the ring holds between our cursor and head, which was read together
- * with the horizon.
- */
-static void
-read_ring(WeirLogReader *r, uint64 head)
-{
-	WeirRingEntry batch[RING_BATCH];
-
-	while (r->cursor < head && !r->need_scan)
-	{
-		int n = 0;
-
-		LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
-		if (weir_shared->ring_head - r->cursor > WEIR_RING_SIZE)
-			r->need_scan = true;
-		while (r->cursor < head && n < RING_BATCH && !r->need_scan)
-		{
-			const WeirRingEntry *e =
-				&weir_shared->ring[r->cursor % WEIR_RING_SIZE];
-
-			if (e->stream == r->stream && e->db == MyDatabaseId)
-				batch[n++] = *e;
-			r->cursor++;
-		}
-		LWLockRelease(&weir_shared->order_lock);
-
-		for (int i = 0; i < n; i++)
-		{
-			/* written into a file we do not know: what it holds, a scan says */
-			if (batch[i].filenumber != r->filenumber)
-				r->need_scan = true;
-			else if (!already_pending(r, &batch[i].txn))
-				add_pending(r, &batch[i].txn, batch[i].published_at);
-		}
-	}
-}
-
-/* The log, but for runs that the reader is beyond. */
-static void
-read_log(WeirLogReader *r, Relation rel, Snapshot snapshot,
-		 CollectCallback callback)
-{
-	WeirRuns *runs = weir_runs_load(rel);
-	Collect collect = {.rel = rel,
-					   .snapshot = snapshot,
-					   .from = r->snapshot != NULL ? WEIR_NO_NUMBER
-												   : r->done_before,
-					   .strict = true,
-					   .runs = runs,
-					   .callback = callback,
-					   .arg = r};
-
-	for (int i = 0; i < runs->n; i++)
-		runs->runs[i].skip = runs->runs[i].max_number < r->done_before;
-	collect_transactions(&collect);
-	weir_runs_free(runs);
-}
-
-WeirNumber
-weir_log_reader_poll(WeirLogReader *r, Relation rel)
-{
-	uint64 head;
-
-	if (r->snapshot != NULL)
-	{
-		if (r->need_scan || (r->npending == 0 && r->limit != PG_UINT64_MAX))
-		{
-			r->npending = 0;
-			r->limit = PG_UINT64_MAX;
-			read_log(r, rel, r->snapshot, reader_collect_all);
-			r->need_scan = false;
-		}
-		r->horizon = PG_UINT64_MAX;
-		return r->limit;
-	}
-	if (r->filenumber != weir_rel_number(rel))
-	{
-		r->filenumber = weir_rel_number(rel);
-		r->need_scan = true;
-	}
-	r->horizon = weir_order_horizon(&head);
-	if (!r->need_scan)
-		read_ring(r, head);
-	if (!r->need_scan && r->horizon > r->limit &&
-		(r->npending == 0 || r->pending[0].txn.number >= r->limit))
-		r->need_scan = true;
-	if (r->need_scan)
-	{
-		Snapshot snapshot;
-
-		weir_debug_point("reader-scan");
-
-		/*
-		 * The horizon again: what was below it is visible to a snapshot taken
-		 * now.  Whatever else the snapshot shows is complete too, and may come
-		 * once more through the ring (already_pending).
-		 */
-		r->npending = 0;
-		r->limit = PG_UINT64_MAX;
-		r->scanned_max = 0;
-		r->horizon = weir_order_horizon(&head);
-		snapshot = RegisterSnapshot(GetLatestSnapshot());
-		read_log(r, rel, snapshot, reader_collect);
-		UnregisterSnapshot(snapshot);
-		r->cursor = head;
-		r->need_scan = false;
-	}
-	return Min(r->horizon, r->limit);
-}
-
-bool
-weir_log_reader_pending(WeirLogReader *r)
-{
-	uint64 head;
-
-	if (r->need_scan)
-		return true;
-	r->horizon = weir_order_horizon(&head);
-	read_ring(r, head);
-	if (r->need_scan || r->horizon > r->limit)
-		return true;
-	return r->npending > 0 && r->pending[0].txn.number < r->horizon;
-}
-
-bool
-weir_log_reader_waits(WeirLogReader *r)
-{
-	return !r->need_scan && r->npending > 0 &&
-		   r->pending[0].txn.number >= r->horizon;
-}
-
-bool
-weir_log_reader_peek(WeirLogReader *r, WeirTxn *txn, TimestampTz *published_at)
-{
-	if (r->need_scan || r->npending == 0 ||
-		r->pending[0].txn.number >= Min(r->horizon, r->limit))
-		return false;
-	*txn = r->pending[0].txn;
-	if (published_at)
-		*published_at = r->pending[0].published_at;
-	return true;
-}
-
-void
-weir_log_reader_advance(WeirLogReader *r)
-{
-	WeirNumber number;
-
-	Assert(r->npending > 0);
-	number = r->pending[0].txn.number;
-	r->npending--;
-	if (r->npending > 0)
-	{
-		r->pending[0] = r->pending[r->npending];
-		sift_down(r, 0);
-	}
-	if (r->npending == 0 || r->pending[0].txn.number != number)
-		r->done_before = number + 1;
-}
-
-WeirNumber
-weir_log_reader_done_before(WeirLogReader *r)
-{
-	WeirNumber reached = Min(r->horizon, r->limit);
-
-	if (!r->need_scan)
-	{
-		if (r->npending > 0)
-			reached = Min(reached, r->pending[0].txn.number);
-		r->done_before = Max(r->done_before, reached);
-	}
-	return r->done_before;
-}
-
 /* ------------------------------------------------------------ watermark */
 
 typedef struct MaxWatermark
@@ -1663,13 +1106,13 @@ weir_log_watermark(Relation rel, Snapshot snapshot, WeirWatermark *mark)
 {
 	MaxWatermark m = {mark, WEIR_NO_NUMBER};
 	WeirRuns *runs = weir_runs_load(rel);
-	Collect collect = {.rel = rel,
-					   .snapshot = snapshot,
-					   .from = 1,
-					   .strict = true,
-					   .runs = runs,
-					   .callback = max_watermark,
-					   .arg = &m};
+	WeirLogCollect collect = {.rel = rel,
+							  .snapshot = snapshot,
+							  .from = 1,
+							  .strict = true,
+							  .runs = runs,
+							  .callback = max_watermark,
+							  .arg = &m};
 
 	memset(mark, 0, sizeof(*mark));
 	mark->watermark = WEIR_NO_TIME;
@@ -1684,7 +1127,7 @@ weir_log_watermark(Relation rel, Snapshot snapshot, WeirWatermark *mark)
 		run->skip = true;
 		max_watermark(&m, &highest);
 	}
-	collect_transactions(&collect);
+	weir_log_collect(&collect);
 	weir_runs_free(runs);
 }
 
@@ -1702,7 +1145,7 @@ weir_log_count(Relation rel, Snapshot snapshot)
 		runs->runs[i].skip = true;
 		count += runs->runs[i].nrows;
 	}
-	pass_over(scan, runs);
+	weir_log_scan_pass_over(scan, runs);
 	while (weir_log_scan_next_header(scan, &h))
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -1716,8 +1159,8 @@ weir_log_count(Relation rel, Snapshot snapshot)
 /* ------------------------------------------------ prepared transactions */
 
 /*
- * Object locks on a relation's pg_class row are used by nobody else.  Released
- * at the end of the transaction.
+ * Object locks on a relation's pg_class row are used by nobody else (number 2 by
+ * log_trim.c).  Released at the end of the transaction.
  */
 bool
 weir_log_lock_adoption(Oid stream, bool collecting)
@@ -1731,30 +1174,6 @@ weir_log_lock_adoption(Oid stream, bool collecting)
 	}
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 1);
 	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
-bool
-weir_log_lock_history(Oid stream, bool trimming)
-{
-	LOCKTAG tag;
-
-	if (!trimming)
-	{
-		LockDatabaseObject(RelationRelationId, stream, 2, ShareLock);
-		return true;
-	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 2);
-	return LockAcquire(&tag, ExclusiveLock, false, true) !=
-		   LOCKACQUIRE_NOT_AVAIL;
-}
-
-bool
-weir_log_is_being_trimmed(Oid stream)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 2);
-	return LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
 }
 
 typedef struct CollectPrepared
@@ -1864,11 +1283,11 @@ weir_log_collect_prepared(Relation rel)
 	CollectPrepared c;
 	SnapshotData dirty;
 	WeirRuns *runs;
-	Collect collect = {.rel = rel,
-					   .snapshot = &dirty,
-					   .from = WEIR_NO_NUMBER,
-					   .callback = add_collected_prepared,
-					   .arg = &c};
+	WeirLogCollect collect = {.rel = rel,
+							  .snapshot = &dirty,
+							  .from = WEIR_NO_NUMBER,
+							  .callback = add_collected_prepared,
+							  .arg = &c};
 
 	c.stream = RelationGetRelid(rel);
 	c.filenumber = weir_rel_number(rel);
@@ -1879,7 +1298,7 @@ weir_log_collect_prepared(Relation rel)
 	for (int i = 0; i < runs->n; i++)
 		runs->runs[i].skip = true; /* no record of such a transaction in it */
 	collect.runs = runs;
-	collect_transactions(&collect);
+	weir_log_collect(&collect);
 	weir_runs_free(runs);
 	if (c.full)
 		ereport(WARNING,
@@ -1887,609 +1306,6 @@ weir_log_collect_prepared(Relation rel)
 				 errmsg("too many prepared transactions wrote to streams"),
 				 errdetail("Their events count once others are finished."),
 				 errhint("Increase max_prepared_transactions.")));
-}
-
-/* ----------------------------------------------------------------- trim */
-
-typedef struct TrimTxn
-{
-	WeirNumber number;
-	TimestampTz arrival;
-	TimestampTz watermark;
-	uint64 nbytes;
-	uint64 nrows;
-	uint32 nchunks;
-	FullTransactionId xid;
-} TrimTxn;
-
-typedef struct TrimState
-{
-	WeirPosition up_to;
-	TimestampTz older_than;
-	uint64 total;
-	TimestampTz kept; /* W of transactions that are not in txns */
-	WeirNumber limit; /* who has it, and those after, stay */
-	TrimTxn *txns;
-	Size n;
-	Size space;
-} TrimState;
-
-/* A transaction to delete. */
-typedef struct Doomed
-{
-	FullTransactionId xid; /* hash key */
-	uint32 left;		   /* of its chunks */
-} Doomed;
-
-static void
-trim_add(TrimState *t, const TrimTxn *txn)
-{
-	if (t->n == t->space)
-	{
-		t->space = t->space ? t->space * 2 : 1024;
-		t->txns = t->txns ? repalloc_huge(t->txns, t->space * sizeof(TrimTxn))
-						  : palloc(t->space * sizeof(TrimTxn));
-	}
-	t->txns[t->n++] = *txn;
-}
-
-static void
-trim_collect(void *arg, const WeirTxn *txn)
-{
-	TrimState *t = arg;
-	TrimTxn add;
-
-	if (txn->number == WEIR_NO_NUMBER || txn->number > t->up_to ||
-		txn->arrival >= t->older_than)
-	{
-		if (txn->number != WEIR_NO_NUMBER)
-		{
-			t->kept = Max(t->kept, txn->watermark);
-			t->limit = Min(t->limit, txn->number);
-		}
-		return;
-	}
-	add.number = txn->number;
-	add.arrival = txn->arrival;
-	add.watermark = txn->watermark;
-	add.nbytes = txn->nbytes;
-	add.nrows = txn->nrows;
-	add.nchunks = txn->nchunks;
-	add.xid = txn->xid;
-	trim_add(t, &add);
-}
-
-static int
-compare_trim(const void *a, const void *b)
-{
-	WeirNumber x = ((const TrimTxn *) a)->number;
-	WeirNumber y = ((const TrimTxn *) b)->number;
-
-	return (x > y) - (x < y);
-}
-
-/*
- * Collect what may go, and sort it.  Runs marked to be skipped have none of it;
- * their bytes and their W count.
- */
-static void
-trim_read(TrimState *t, Relation rel, Snapshot snapshot, const WeirRuns *runs)
-{
-	Collect collect = {.rel = rel,
-					   .snapshot = snapshot,
-					   .from = WEIR_NO_NUMBER,
-					   .strict = true,
-					   .runs = runs,
-					   .callback = trim_collect,
-					   .arg = t};
-
-	collect_transactions(&collect);
-	t->total = collect.nbytes;
-	for (int i = 0; i < runs->n; i++)
-		if (runs->runs[i].skip)
-		{
-			t->total += runs->runs[i].nbytes;
-			t->kept = Max(t->kept, runs->runs[i].watermark);
-		}
-	if (t->n > 1)
-		qsort(t->txns, t->n, sizeof(TrimTxn), compare_trim);
-}
-
-static int
-compare_run_numbers(const void *a, const void *b)
-{
-	WeirNumber x = (*(WeirRun *const *) a)->min_number;
-	WeirNumber y = (*(WeirRun *const *) b)->min_number;
-
-	return (x > y) - (x < y);
-}
-
-/*
- * Skip runs that have no record of a transaction that may go.  What goes goes by
- * number: of the others, no more than it takes, those with the lowest numbers.
- * Returns the number below which all records are in what is not skipped, or are
- * old enough.
- */
-static WeirNumber
-choose_runs_to_trim(Relation rel, WeirRuns *runs, WeirPosition up_to,
-					TimestampTz older_than, uint64 keep_bytes)
-{
-	WeirRun **by_number = palloc(Max(runs->n, 1) * sizeof(WeirRun *));
-	uint64 most = (uint64) RelationGetNumberOfBlocks(rel) * BLCKSZ;
-	uint64 taken = 0;
-	WeirNumber limit = PG_UINT64_MAX;
-	int n = 0;
-
-	for (int i = 0; i < runs->n; i++)
-	{
-		WeirRun *run = &runs->runs[i];
-
-		most = most - (uint64) run->blocks * BLCKSZ + run->nbytes;
-		run->skip = run->min_arrival >= older_than || run->min_number > up_to;
-		if (!run->skip)
-			by_number[n++] = run;
-		else
-			limit = Min(limit, run->min_number);
-	}
-	if (keep_bytes > 0)
-	{
-		qsort(by_number, n, sizeof(WeirRun *), compare_run_numbers);
-		for (int i = 0; i < n; i++)
-		{
-			if (most > keep_bytes && taken < most - keep_bytes)
-				taken += by_number[i]->nbytes;
-			else
-			{
-				limit = Min(limit, by_number[i]->min_number);
-				by_number[i]->skip = true;
-			}
-		}
-	}
-	pfree(by_number);
-	return limit;
-}
-
-/* The largest event time in a chunk, for those who must not miss any. */
-static TimestampTz
-newest_of(const WeirLogHeader *h)
-{
-	if (h->chunk.nrows == 0)
-		return WEIR_NO_TIME;
-	return h->chunk.flags & WEIR_CHUNK_HAS_TIME ? h->max_time : PG_INT64_MAX;
-}
-
-/* False: somebody else has deleted it. */
-static bool
-delete_tuple(Relation rel, ItemPointer tid, CommandId cid)
-{
-	Shadow shadow;
-	TM_FailureData failure;
-
-	return heap_delete(make_shadow(&shadow, rel), tid, cid, InvalidSnapshot,
-					   true, &failure, false) == TM_Ok;
-}
-
-/*
- * Delete everything of these transactions, an ADOPT record with the one it
- * numbers.  Returns how many rows that were; *newest goes up to their time.
- */
-static uint64
-delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed,
-			  TimestampTz *newest)
-{
-	CommandId cid = GetCurrentCommandId(true);
-	WeirLogScan *scan =
-		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
-	WeirLogHeader h;
-	uint64 nrows = 0;
-	HASH_SEQ_STATUS seq;
-	Doomed *d;
-
-	for (int i = 0; i < runs->n; i++)
-	{
-		WeirRun *run = &runs->runs[i];
-
-		for (int j = 0; run->skip && j < run->nopen; j++)
-			run->skip =
-				hash_search(doomed, &run->open[j], HASH_FIND, NULL) == NULL;
-	}
-	scan->with_pieces = true;
-	pass_over(scan, runs);
-	while (weir_log_scan_next_header(scan, &h))
-	{
-		bool adopts = h.has_record && h.record.kind == WEIR_RECORD_ADOPT;
-
-		CHECK_FOR_INTERRUPTS();
-		d = hash_search(doomed, adopts ? &h.record.adopts : &h.chunk.xid,
-						HASH_FIND, NULL);
-		if (d == NULL)
-			continue;
-		if (!delete_tuple(rel, &h.tid, cid))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("log of stream \"%s\" was trimmed concurrently",
-							RelationGetRelationName(rel))));
-		nrows += h.chunk.nrows;
-		*newest = Max(*newest, newest_of(&h));
-		if (!adopts && !(h.chunk.flags & WEIR_CHUNK_PIECE))
-			d->left--;
-	}
-	weir_log_scan_end(scan);
-	hash_seq_init(&seq, doomed);
-	while ((d = hash_seq_search(&seq)) != NULL)
-		Ensure(d->left == 0,
-			   "transaction " UINT64_FORMAT " was trimmed in part",
-			   U64FromFullTransactionId(d->xid));
-	return nrows;
-}
-
-/*
- * Deletes in the order of numbers, as long as more than keep_bytes would
- * remain, and up to the first that must stay: what is recorded of it is the
- * highest number, so nobody below that may be left, or yet come.  Arrivals do
- * not go back, but after a restart with the clock put back.
- */
-void
-weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
-			  uint64 keep_bytes, WeirTrimmed *trimmed)
-{
-	MemoryContext cxt = AllocSetContextCreate(
-		CurrentMemoryContext, "weir log trim", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	uint64 ring_head;
-	WeirNumber horizon = weir_order_horizon(&ring_head);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TrimState trim = {.up_to = Min(up_to, horizon - 1),
-					  .older_than = older_than,
-					  .kept = WEIR_NO_TIME};
-	WeirRuns *runs = weir_runs_load(rel);
-	TimestampTz all;
-	HTAB *doomed;
-	uint64 freed = 0;
-
-	trim.limit =
-		choose_runs_to_trim(rel, runs, trim.up_to, older_than, keep_bytes);
-	trim_read(&trim, rel, snapshot, runs);
-	/* those beyond may not be all that have such numbers: another time */
-	while (trim.n > 0 && trim.txns[trim.n - 1].number >= trim.limit)
-	{
-		trim.n--;
-		trim.kept = Max(trim.kept, trim.txns[trim.n].watermark);
-	}
-
-	doomed = make_xid_hash("weir doomed", sizeof(Doomed), cxt);
-	all = trim.kept;
-	for (Size i = 0; i < trim.n; i++)
-		all = Max(all, trim.txns[i].watermark);
-	for (Size i = 0; i < trim.n; i++)
-	{
-		TrimTxn *txn = &trim.txns[i];
-		bool full = trim.total - freed - txn->nbytes < keep_bytes;
-		Doomed *d;
-
-		/* an empty record that holds W may as well stay */
-		if (full ||
-			(txn->nrows == 0 && txn->watermark == all && trim.kept < all))
-		{
-			trim.kept = Max(trim.kept, txn->watermark);
-			if (!full)
-				continue;
-			for (i++; i < trim.n; i++)
-				trim.kept = Max(trim.kept, trim.txns[i].watermark);
-			break;
-		}
-		d = hash_search(doomed, &txn->xid, HASH_ENTER, NULL);
-		d->left = txn->nchunks;
-		freed += txn->nbytes;
-		if (txn->nrows > 0)
-			trimmed->last = Max(trimmed->last, txn->number);
-	}
-	if (trim.kept < all)
-		trimmed->watermark = Max(trimmed->watermark, all);
-	trimmed->bytes += freed;
-
-	if (hash_get_num_entries(doomed) > 0)
-	{
-		uint64 nrows =
-			delete_doomed(rel, snapshot, runs, doomed, &trimmed->max_time);
-
-		/* one by hand, so that there is a place for the others */
-		if (nrows > 0 && pgstat_should_count_relation(rel))
-		{
-			pgstat_count_heap_delete(rel);
-			rel->pgstat_info->trans->tuples_deleted += nrows - 1;
-		}
-	}
-	UnregisterSnapshot(snapshot);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(cxt);
-}
-
-TimestampTz
-weir_log_max_time(Relation rel)
-{
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	WeirRuns *runs = weir_runs_load(rel);
-	WeirLogScan *scan =
-		weir_log_scan_begin(rel, snapshot, 0, InvalidBlockNumber);
-	TimestampTz newest = WEIR_NO_TIME;
-	WeirLogHeader h;
-
-	for (int i = 0; i < runs->n; i++)
-	{
-		WeirRun *run = &runs->runs[i];
-
-		run->skip = true;
-		if (run->nrows > 0)
-			newest = Max(newest, run->max_time);
-	}
-	pass_over(scan, runs);
-	while (weir_log_scan_next_header(scan, &h))
-	{
-		CHECK_FOR_INTERRUPTS();
-		newest = Max(newest, newest_of(&h));
-	}
-	weir_log_scan_end(scan);
-	weir_runs_free(runs);
-	UnregisterSnapshot(snapshot);
-	return newest;
-}
-
-/*
- * A run whose transactions are all on one side of whatever is asked need not be
- * read: it is as if it were one transaction.  One in the midst of a long
- * transaction has no record: what it counts for, the run with the record says,
- * and both are read.
- */
-static void
-choose_runs_to_hold(TrimState *t, WeirRuns *runs, TimestampTz older_than,
-					const WeirPosition *after, int n)
-{
-	HTAB *lengthy = make_xid_hash("weir lengthy", sizeof(FullTransactionId),
-								  CurrentMemoryContext);
-	WeirPosition lowest = PG_UINT64_MAX;
-	WeirPosition highest = WEIR_NO_NUMBER;
-
-	for (int i = 0; i < n; i++)
-	{
-		lowest = Min(lowest, after[i]);
-		highest = Max(highest, after[i]);
-	}
-	for (int i = 0; i < runs->n; i++)
-	{
-		WeirRun *run = &runs->runs[i];
-
-		run->skip =
-			run->max_number <= t->up_to &&
-			(run->max_number <= lowest ||
-			 (run->min_number > highest && run->min_number <= run->max_number &&
-			  (run->max_arrival < older_than ||
-			   run->min_arrival >= older_than)));
-		for (int j = 0;
-			 !run->skip && run->min_number > run->max_number && j < run->nopen;
-			 j++)
-			hash_search(lengthy, &run->open[j], HASH_ENTER, NULL);
-	}
-	for (int i = 0; i < runs->n; i++)
-	{
-		WeirRun *run = &runs->runs[i];
-		TrimTxn as_one = {.number = Min(run->min_number, run->max_number),
-						  .arrival = run->max_arrival,
-						  .nbytes = run->nbytes};
-
-		for (int j = 0; run->skip && j < run->nopen; j++)
-			run->skip =
-				hash_search(lengthy, &run->open[j], HASH_FIND, NULL) == NULL;
-		if (run->skip)
-			trim_add(t, &as_one);
-	}
-	hash_destroy(lengthy);
-}
-
-void
-weir_log_held(Relation rel, WeirPosition up_to, TimestampTz older_than,
-			  uint64 keep_bytes, const WeirPosition *after, uint64 *held, int n)
-{
-	MemoryContext cxt = AllocSetContextCreate(
-		CurrentMemoryContext, "weir log held", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TrimState trim = {
-		.up_to = up_to, .older_than = DT_NOEND, .kept = WEIR_NO_TIME};
-	WeirRuns *runs = weir_runs_load(rel);
-	uint64 remain;
-	bool full = keep_bytes == PG_INT64_MAX;
-
-	memset(held, 0, n * sizeof(uint64));
-	choose_runs_to_hold(&trim, runs, older_than, after, n);
-	trim_read(&trim, rel, snapshot, runs);
-	remain = trim.total;
-	for (Size i = 0; i < trim.n; i++)
-	{
-		const TrimTxn *txn = &trim.txns[i];
-
-		/* what a run that stands for itself has of one that is read counts
-		 * with both */
-		full = full || remain < txn->nbytes + keep_bytes;
-		if (full && txn->arrival >= older_than)
-			continue;
-		remain -= Min(remain, txn->nbytes);
-		for (int j = 0; j < n; j++)
-			if (txn->number > after[j])
-				held[j] += txn->nbytes;
-	}
-	UnregisterSnapshot(snapshot);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(cxt);
-}
-
-/* ------------------------------------------------------- summaries of runs */
-
-/* What a run has of a transaction. */
-typedef struct RunTxn
-{
-	FullTransactionId xid; /* hash key */
-	uint32 nchunks;
-	uint32 all; /* what its record says, if it is here, else 0 */
-} RunTxn;
-
-static void
-add_to_run(WeirRun *run, HTAB *txns, const WeirLogHeader *h)
-{
-	const WeirRecord *record = &h->record;
-	RunTxn *t;
-	bool found;
-
-	t = hash_search(txns, &h->chunk.xid, HASH_ENTER, &found);
-	if (!found)
-	{
-		t->nchunks = 0;
-		t->all = 0;
-	}
-	if (h->chunk.flags & WEIR_CHUNK_PIECE)
-		return;
-	t->nchunks++;
-	run->nbytes += h->len;
-	if (h->chunk.nrows > 0)
-	{
-		bool timed = (h->chunk.flags & WEIR_CHUNK_HAS_TIME) != 0;
-
-		run->nchunks++;
-		run->nrows += h->chunk.nrows;
-		run->min_time = timed ? Min(run->min_time, h->min_time) : PG_INT64_MIN;
-		run->max_time = timed ? Max(run->max_time, h->max_time) : PG_INT64_MAX;
-	}
-	if (!h->has_record)
-		return;
-	if (record->number == WEIR_NO_NUMBER || record->kind == WEIR_RECORD_ADOPT)
-		run->opaque = true;
-	t->all = record->nchunks;
-	run->min_number = Min(run->min_number, record->number);
-	run->min_arrival = Min(run->min_arrival, record->arrival);
-	run->max_arrival = Max(run->max_arrival, record->arrival);
-	if (record->watermark > run->watermark ||
-		(record->watermark == run->watermark &&
-		 record->number < run->watermark_number))
-	{
-		run->watermark = record->watermark;
-		run->watermark_number = record->number;
-		run->watermark_arrival = record->arrival;
-		run->watermark_kind = record->kind;
-	}
-}
-
-static int
-compare_xids(const void *a, const void *b)
-{
-	uint64 x = U64FromFullTransactionId(*(const FullTransactionId *) a);
-	uint64 y = U64FromFullTransactionId(*(const FullTransactionId *) b);
-
-	return (x > y) - (x < y);
-}
-
-static void
-note_open(WeirRun *run, HTAB *txns)
-{
-	HASH_SEQ_STATUS seq;
-	RunTxn *t;
-
-	run->open = palloc(WEIR_RUN_MAX_OPEN * sizeof(FullTransactionId));
-	run->nopen = 0;
-	hash_seq_init(&seq, txns);
-	while ((t = hash_seq_search(&seq)) != NULL)
-	{
-		if (t->all != 0 && t->nchunks == t->all)
-			continue;
-		if (run->nopen == WEIR_RUN_MAX_OPEN)
-		{
-			run->opaque = true;
-			run->nopen = 0;
-			hash_seq_term(&seq);
-			break;
-		}
-		run->open[run->nopen++] = t->xid;
-	}
-	qsort(run->open, run->nopen, sizeof(FullTransactionId), compare_xids);
-}
-
-/* What is in the run, whoever asks: everybody sees all of it. */
-static void
-summarize_run(Relation rel, Snapshot snapshot, WeirRun *run)
-{
-	HTAB *txns =
-		make_xid_hash("weir run", sizeof(RunTxn), CurrentMemoryContext);
-	WeirLogScan *scan =
-		weir_log_scan_begin(rel, snapshot, run->first, run->blocks);
-	WeirLogHeader h;
-
-	run->min_number = PG_INT64_MAX;
-	run->min_arrival = DT_NOEND;
-	run->max_arrival = DT_NOBEGIN;
-	run->min_time = PG_INT64_MAX;
-	run->max_time = PG_INT64_MIN;
-	run->watermark = WEIR_NO_TIME;
-	run->watermark_number = PG_INT64_MAX;
-	scan->with_pieces = true;
-	while (weir_log_scan_next_header(scan, &h))
-	{
-		CHECK_FOR_INTERRUPTS();
-		add_to_run(run, txns, &h);
-	}
-	weir_log_scan_end(scan);
-	note_open(run, txns);
-	hash_destroy(txns);
-
-	/* everybody who has written here has committed, and got his number before;
-	 * but for those whose records make a run opaque */
-	run->max_number = weir_order_highest();
-}
-
-int
-weir_log_summarize(Relation rel, int max_ms, bool *more)
-{
-	MemoryContext cxt = AllocSetContextCreate(
-		CurrentMemoryContext, "weir log summarize", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old = MemoryContextSwitchTo(cxt);
-	TimestampTz until = TimestampTzPlusMilliseconds(weir_now(), max_ms);
-	List *wanted = weir_runs_wanted(rel);
-	int64 changing = -1; /* a page of the map that somebody writes to */
-	int ntried = 0;
-	int n = 0;
-	ListCell *lc;
-
-	*more = false;
-	foreach(lc, wanted)
-	{
-		WeirRun *run = lfirst(lc);
-		Snapshot snapshot;
-
-		if (weir_runs_map_page(run) == changing || !weir_runs_look(rel, run))
-			continue;
-		if (max_ms > 0 && ntried > 0 && weir_now() >= until)
-		{
-			*more = true;
-			break;
-		}
-		ntried++;
-		snapshot = RegisterSnapshot(GetLatestSnapshot());
-		summarize_run(rel, snapshot, run);
-		UnregisterSnapshot(snapshot);
-		/*
-		 * While it was read, somebody may have written into it, or, in servers
-		 * whose inserts give the map's page their LSN, near it.  There is no use
-		 * in trying the runs beside it now.
-		 */
-		if (weir_runs_unchanged(rel, run))
-		{
-			weir_runs_put(rel, run);
-			n++;
-		}
-		else
-			changing = weir_runs_map_page(run);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(cxt);
-	return n;
 }
 
 /* -------------------------------------------------------------- rewrite */

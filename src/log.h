@@ -1,10 +1,10 @@
 /*-------------------------------------------------------------------------
  *
  * log.h
- *	  The append-only log of a stream: append, read from a position, trim.
- *	  Chunk images (chunk.h) are heap tuples of the stream's own relfilenode,
- *	  written by heap's own insert through a shallow copy of the Relation that
- *	  bears a private one-column descriptor.
+ *	  The append-only log of a stream: append, read chunks, rewrite.  Chunk
+ *	  images (chunk.h) are heap tuples of the stream's own relfilenode, written
+ *	  by heap's own insert through a shallow copy of the Relation that bears a
+ *	  private one-column descriptor.
  *
  *-------------------------------------------------------------------------
  */
@@ -13,14 +13,14 @@
 
 #include "pg_weir.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/tableam.h"
-#include "chunk.h"
-#include "shmem.h"
 #include "storage/itemptr.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
+
+#include "chunk.h"
+#include "compat.h"
 
 /* ---- append ---- */
 
@@ -96,63 +96,7 @@ typedef struct WeirBlockChunk
 extern int weir_log_block_chunks(Relation rel, Snapshot snapshot, Buffer buffer,
 								 WeirBlockChunk *chunks);
 
-/* ---- reading transactions, for workers ---- */
-
-/*
- * A reader yields the committed transactions of one stream in number order,
- * each once, strictly after a position, and stops at the horizon.  It reads
- * the ring when it can and scans the log when it must (start, ring overrun,
- * changed file, chunk counts that differ).  Process-local.
- */
-typedef struct WeirLogReader WeirLogReader;
-
-extern WeirLogReader *weir_log_reader_create(Oid stream, WeirPosition after,
-											 MemoryContext cxt);
-/*
- * One that yields what a snapshot shows, beyond the position, however much of it
- * has been trimmed since; last, under the number WEIR_UNNUMBERED, transactions
- * that were prepared and have no number yet.  The caller keeps the snapshot.
- */
-#define WEIR_UNNUMBERED ((WeirNumber) (PG_INT64_MAX - 1))
-extern WeirLogReader *weir_log_reader_create_at(Oid stream, WeirPosition after,
-												Snapshot snapshot,
-												MemoryContext cxt);
-extern Snapshot weir_log_reader_snapshot(const WeirLogReader *reader);
-extern void weir_log_reader_free(WeirLogReader *reader);
-
-/*
- * Look at the ring and the slots, scan if needed.  Needs a transaction and the
- * stream opened (AccessShareLock).  Returns the horizon; transactions below it
- * can be taken with next.
- */
-extern WeirNumber weir_log_reader_poll(WeirLogReader *reader, Relation rel);
-/* Cheap check without a transaction: is there perhaps something to do? */
-extern bool weir_log_reader_pending(WeirLogReader *reader);
-/* Is the next transaction there, but above the horizon? */
-extern bool weir_log_reader_waits(WeirLogReader *reader);
-/* Peek at / take the next transaction < horizon; false: none. published_at is
- * 0 when the transaction came from a scan. */
-extern bool weir_log_reader_peek(WeirLogReader *reader, WeirTxn *txn,
-								 TimestampTz *published_at);
-extern void weir_log_reader_advance(WeirLogReader *reader);
-/* Everything < this number has been yielded. */
-extern WeirNumber weir_log_reader_done_before(WeirLogReader *reader);
-
-/*
- * The chunks of one transaction in log order, copied out and joined.  Checks
- * the count against txn->nchunks, falling back to a scan of the whole file,
- * then Ensure()s.
- */
-typedef struct WeirChunkCursor WeirChunkCursor;
-
-extern WeirChunkCursor *weir_log_chunks_begin(Relation rel, Snapshot snapshot,
-											  const WeirTxn *txn);
-/* NULL at the end; image palloc'd in the current context. */
-extern char *weir_log_chunks_next(WeirChunkCursor *c, Size *len);
-extern void weir_log_chunks_end(WeirChunkCursor *c);
-/* Does the snapshot show all chunks of this transaction? */
-extern bool weir_log_txn_visible(Relation rel, Snapshot snapshot,
-								 const WeirTxn *txn);
+/* ---- what the log says ---- */
 
 /*
  * The watermark of the stream's log as of a snapshot: max over its visible
@@ -176,54 +120,6 @@ extern void weir_log_remove_prepared(Oid stream, FullTransactionId xid);
 /* Has a prepared transaction committed into the stream that nobody has given a
  * number yet? */
 extern bool weir_log_has_unnumbered(Oid stream);
-
-/* ---- trim ---- */
-/*
- * Delete whole transactions with number <= up_to and arrival < older_than
- * (own transaction: caller has started one and holds the stream's
- * RowExclusiveLock and weir_log_lock_history), oldest first, as long as at least
- * keep_bytes remain.  *trimmed, which the caller has cleared, is added to.
- */
-typedef struct WeirTrimmed
-{
-	uint64 bytes;		   /* freed */
-	WeirNumber last;	   /* highest number of events deleted */
-	TimestampTz max_time;  /* largest time of them; PG_INT64_MAX: some have
-							* none, WEIR_NO_TIME: there are no events */
-	TimestampTz watermark; /* the W that went with them: the caller has to
-							 * write a record that raises W to it;
-							 * WEIR_NO_TIME: what remains does */
-} WeirTrimmed;
-
-extern void weir_log_trim(Relation rel, WeirPosition up_to,
-						  TimestampTz older_than, uint64 keep_bytes,
-						  WeirTrimmed *trimmed);
-/* The same of all events that are there; perhaps of some that were deleted. */
-extern TimestampTz weir_log_max_time(Relation rel);
-/*
- * Were everything with number <= up_to to go that is older than older_than, or
- * in excess of keep_bytes (PG_INT64_MAX: no limit): held[i] is how many bytes of
- * that have numbers > after[i].
- */
-extern void weir_log_held(Relation rel, WeirPosition up_to,
-						  TimestampTz older_than, uint64 keep_bytes,
-						  const WeirPosition *after, uint64 *held, int n);
-/*
- * Those who trim exclude those who begin to read a stream's history, until the
- * transaction's end.  False: a trimmer could not have it at once.
- */
-extern bool weir_log_lock_history(Oid stream, bool trimming);
-/* After it was refused: by one who trims?  Else it is held until the end of the
- * transaction, as by one who relies on the history. */
-extern bool weir_log_is_being_trimmed(Oid stream);
-
-/* ---- summaries (runs.h) ---- */
-/*
- * Summarize runs that want it, for about max_ms (0: all of them); how many, and
- * whether there are more.  The caller holds ShareUpdateExclusiveLock on the
- * stream, and has a transaction that may write.
- */
-extern int weir_log_summarize(Relation rel, int max_ms, bool *more);
 
 /* ---- rewrite (VACUUM FULL) ---- */
 extern void weir_log_rewrite(Relation old_rel, Relation new_rel,

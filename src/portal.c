@@ -106,6 +106,7 @@
 #include "flow.h"
 #include "late.h"
 #include "log.h"
+#include "log_reader.h"
 #include "order.h"
 #include "plan.h"
 #include "portal.h"

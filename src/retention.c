@@ -20,7 +20,7 @@
  *	  worker that writes another one first keeps the view from being lost this
  *	  time; one that comes later finds that the row is not its own any more, and
  *	  reads the mark with it;
- *	- REFRESH waits for the lock on the stream's history (log.h).
+ *	- REFRESH waits for the lock on the stream's history (log_trim.h).
  *
  * A generation without a position row, which has never been opened, is not
  * lost; it holds everything.
@@ -40,7 +40,8 @@
 #include "catalog.h"
 #include "debug.h"
 #include "guc.h"
-#include "log.h"
+#include "log_summary.h"
+#include "log_trim.h"
 #include "retention.h"
 #include "shmem.h"
 #include "stream.h"

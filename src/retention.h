@@ -18,8 +18,8 @@
 extern bool weir_retention_trim(Oid stream);
 
 /*
- * Summarize runs of its log (log.h), in a transaction of its own.  Raises.
- * Nothing is done if something is locked.  True if there is more to do.
+ * Summarize runs of its log (log_summary.h), in a transaction of its own.
+ * Raises.  Nothing is done if something is locked.  True if there is more to do.
  */
 extern bool weir_retention_summarize(Oid stream, int max_ms);
 

@@ -70,6 +70,7 @@
 #include "debug.h"
 #include "guc.h"
 #include "log.h"
+#include "log_summary.h"
 #include "order.h"
 #include "plan.h"
 #include "secure.h"

@@ -88,6 +88,8 @@
 #include "debug.h"
 #include "guc.h"
 #include "log.h"
+#include "log_reader.h"
+#include "log_trim.h"
 #include "order.h"
 #include "plan.h"
 #include "runs.h"

@@ -88,6 +88,7 @@
 #include "flow.h"
 #include "guc.h"
 #include "log.h"
+#include "log_reader.h"
 #include "order.h"
 #include "retention.h"
 #include "runs.h"
