@@ -276,25 +276,42 @@ trim_limit(Relation rel, const WeirStreamOptions *options, bool *any_lost)
 }
 
 /*
+ * Begin a transaction, and open the stream in it.  NULL: the lock is not to be
+ * had at once, or it is not a stream.
+ */
+static Relation
+begin_with_stream(Oid stream, LOCKMODE lockmode)
+{
+	Relation rel;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	rel = ConditionalLockRelationOid(stream, lockmode)
+			  ? try_relation_open(stream, NoLock)
+			  : NULL;
+	if (rel != NULL && !weir_catalog_is_stream(rel))
+	{
+		relation_close(rel, NoLock);
+		rel = NULL;
+	}
+	return rel;
+}
+
+/*
  * If somebody else is at it, or a REFRESH relies on what is there, not now.
  */
 bool
 weir_retention_trim(Oid stream)
 {
 	bool is_trimmed = false;
-	Relation rel;
+	Relation rel = begin_with_stream(stream, RowExclusiveLock);
 	WeirStreamOptions options;
 	WeirPosition up_to;
 	WeirTrimmed trimmed = {.max_time = WEIR_NO_TIME, .watermark = WEIR_NO_TIME};
 	bool any_lost = false;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	rel = ConditionalLockRelationOid(stream, RowExclusiveLock)
-			  ? try_relation_open(stream, NoLock)
-			  : NULL;
-	if (rel == NULL || !weir_catalog_is_stream(rel))
+	if (rel == NULL)
 		;
 	else if (!weir_log_lock_history(stream, true))
 		/* or he has ended just now: a REFRESH would still be there */
@@ -335,19 +352,14 @@ weir_retention_trim(Oid stream)
 bool
 weir_retention_summarize(Oid stream, int max_ms)
 {
-	Relation rel;
+	Relation rel = begin_with_stream(stream, ShareUpdateExclusiveLock);
 	bool more = false;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	rel = ConditionalLockRelationOid(stream, ShareUpdateExclusiveLock)
-			  ? try_relation_open(stream, NoLock)
-			  : NULL;
-	if (rel != NULL && weir_catalog_is_stream(rel))
-		(void) weir_log_summarize(rel, max_ms, &more);
 	if (rel != NULL)
+	{
+		(void) weir_log_summarize(rel, max_ms, &more);
 		relation_close(rel, NoLock);
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return more;
