@@ -1409,6 +1409,9 @@ weir_portal_pre_commit(bool prepare)
 		}
 		PopActiveSnapshot();
 	}
+	/* the position is durable as a number of the log would be */
+	if (adopted != NIL)
+		weir_order_cover();
 }
 
 /* What was looked up may have been made by what is gone. */
