@@ -820,16 +820,19 @@ weir_log_fetch(Relation rel, Snapshot snapshot, ItemPointer tid, char **image,
  */
 int
 weir_log_block_chunks(Relation rel, Snapshot snapshot, Buffer buffer,
-					  WeirBlockChunk *chunks)
+					  OffsetNumber only, WeirBlockChunk *chunks)
 {
 	Page page;
-	OffsetNumber max;
+	OffsetNumber first = only == InvalidOffsetNumber ? FirstOffsetNumber : only;
+	OffsetNumber last;
 	int n = 0;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
 	page = BufferGetPage(buffer);
-	max = PageGetMaxOffsetNumber(page);
-	for (OffsetNumber off = FirstOffsetNumber; off <= max; off++)
+	last = PageGetMaxOffsetNumber(page);
+	if (only != InvalidOffsetNumber)
+		last = Min(last, only);
+	for (OffsetNumber off = first; off <= last; off++)
 	{
 		ItemId item = PageGetItemId(page, off);
 		HeapTupleData tup;

@@ -85,7 +85,8 @@ extern void weir_log_scan_end(WeirLogScan *scan);
 extern bool weir_log_fetch(Relation rel, Snapshot snapshot, ItemPointer tid,
 						   char **image, Size *len);
 
-/* The visible heads of one pinned page. */
+/* The visible heads of one pinned page; only: on this line pointer, if it is
+ * one. */
 typedef struct WeirBlockChunk
 {
 	OffsetNumber offset;
@@ -94,7 +95,7 @@ typedef struct WeirBlockChunk
 } WeirBlockChunk;
 
 extern int weir_log_block_chunks(Relation rel, Snapshot snapshot, Buffer buffer,
-								 WeirBlockChunk *chunks);
+								 OffsetNumber only, WeirBlockChunk *chunks);
 
 /* ---- what the log says ---- */
 

@@ -87,13 +87,13 @@ find_in_block(WeirChunkCursor *c, BlockNumber block, FullTransactionId xid,
 
 	CHECK_FOR_INTERRUPTS();
 	buffer = ReadBuffer(c->rel, block);
-	n = weir_log_block_chunks(c->rel, c->snapshot, buffer, chunks);
+	n = weir_log_block_chunks(c->rel, c->snapshot, buffer, only, chunks);
 	for (int i = 0; i < n; i++)
 	{
 		ItemPointerData tid;
 
 		if (!FullTransactionIdEquals(chunks[i].header.xid, xid) ||
-			chunks[i].adopts || (only != 0 && chunks[i].offset != only))
+			chunks[i].adopts)
 			continue;
 		ItemPointerSet(&tid, block, chunks[i].offset);
 		remember_chunk(c, chunks[i].header.chunk_no, &tid);
@@ -127,12 +127,25 @@ compare_chunks(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Fills the cursor; false: the log does not hold what txn says. */
+/* All of them, each alone on its page as far as is known: no need to go through
+ * the small ones of others beside it. */
 static bool
-find_chunks(WeirChunkCursor *c, const WeirTxn *txn)
+all_are_single(const WeirTxn *txn)
+{
+	if (txn->nplaces != (int) txn->nchunks)
+		return false;
+	for (int i = 0; i < txn->nplaces; i++)
+		if (txn->places[i].offset == InvalidOffsetNumber)
+			return false;
+	return true;
+}
+
+static void
+find_in_places(WeirChunkCursor *c, const WeirTxn *txn, bool single)
 {
 	BlockNumber nblocks = RelationGetNumberOfBlocks(c->rel);
 
+	c->nchunks = 0;
 	for (int i = 0; i < txn->nplaces; i++)
 	{
 		const WeirPlace *p = &txn->places[i];
@@ -142,13 +155,25 @@ find_chunks(WeirChunkCursor *c, const WeirTxn *txn)
 			bool seen = false;
 
 			/* joined ranges may overlap */
-			for (int j = 0; j < i; j++)
+			for (int j = 0; j < i && !single; j++)
 				if (b >= txn->places[j].first && b <= txn->places[j].last)
 					seen = true;
 			if (!seen)
-				find_in_block(c, b, txn->xid, 0);
+				find_in_block(c, b, txn->xid,
+							  single ? p->offset : InvalidOffsetNumber);
 		}
 	}
+}
+
+/* Fills the cursor; false: the log does not hold what txn says. */
+static bool
+find_chunks(WeirChunkCursor *c, const WeirTxn *txn)
+{
+	bool single = all_are_single(txn);
+
+	find_in_places(c, txn, single);
+	if (c->nchunks != txn->nchunks && single)
+		find_in_places(c, txn, false);
 	if (c->nchunks != txn->nchunks)
 	{
 		c->nchunks = 0;

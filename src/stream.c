@@ -2061,7 +2061,7 @@ load_block(StreamScan *s, Buffer buffer)
 {
 	s->block = BufferGetBlockNumber(buffer);
 	s->nblock = weir_log_block_chunks(s->base.rs_rd, s->base.rs_snapshot,
-									  buffer, s->blocks);
+									  buffer, InvalidOffsetNumber, s->blocks);
 	s->at_block = 0;
 	s->row = s->limit = 0;
 }
