@@ -1161,10 +1161,6 @@ weir_log_count(Relation rel, Snapshot snapshot)
 
 /* ------------------------------------------------ prepared transactions */
 
-/*
- * Object locks on a relation's pg_class row are used by nobody else (number 2 by
- * log_trim.c).  Released at the end of the transaction.
- */
 bool
 weir_log_lock_adoption(Oid stream, bool collecting)
 {
@@ -1172,10 +1168,12 @@ weir_log_lock_adoption(Oid stream, bool collecting)
 
 	if (collecting)
 	{
-		LockDatabaseObject(RelationRelationId, stream, 1, ExclusiveLock);
+		LockDatabaseObject(RelationRelationId, stream, WEIR_LOCK_ADOPTION,
+						   ExclusiveLock);
 		return true;
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 1);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream,
+					   WEIR_LOCK_ADOPTION);
 	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 

@@ -13,7 +13,6 @@
 
 #include "pg_weir.h"
 
-#include "access/htup_details.h"
 #include "access/tableam.h"
 #include "storage/itemptr.h"
 #include "utils/rel.h"
@@ -23,9 +22,6 @@
 #include "compat.h"
 
 /* ---- append ---- */
-
-/* The longest image that is one tuple; longer ones are cut into pieces. */
-#define WEIR_CHUNK_MAX (MaxHeapTupleSize - MAXALIGN(SizeofHeapTupleHeader))
 
 /*
  * Write one chunk image into the stream under command id cid as the current
@@ -107,6 +103,17 @@ extern void weir_log_watermark(Relation rel, Snapshot snapshot,
 							   WeirWatermark *mark);
 /* How many events the snapshot shows.  Scans headers. */
 extern uint64 weir_log_count(Relation rel, Snapshot snapshot);
+
+/*
+ * Object locks on the pg_class row of a stream, by their objsubid; nobody else
+ * takes such locks.  All are released at the end of the transaction.
+ */
+typedef enum WeirStreamLock
+{
+	WEIR_LOCK_ADOPTION = 1, /* prepared transactions are given numbers */
+	WEIR_LOCK_HISTORY,		/* the log is trimmed, or relied on */
+	WEIR_LOCK_END			/* the stream ends */
+} WeirStreamLock;
 
 /* ---- prepared transactions ---- */
 /* Refill shared prepared[] from the log of this stream (worker start). */

@@ -18,7 +18,7 @@
  * A reader yields the committed transactions of one stream in number order,
  * each once, strictly after a position, and stops at the horizon.  It reads
  * the ring when it can and scans the log when it must (start, ring overrun,
- * changed file, chunk counts that differ).  Process-local.
+ * changed file).  Process-local.
  */
 typedef struct WeirLogReader WeirLogReader;
 
@@ -39,15 +39,15 @@ extern void weir_log_reader_free(WeirLogReader *reader);
 /*
  * Look at the ring and the slots, scan if needed.  Needs a transaction and the
  * stream opened (AccessShareLock).  Returns the horizon; transactions below it
- * can be taken with next.
+ * can be had by peek, one by one.
  */
 extern WeirNumber weir_log_reader_poll(WeirLogReader *reader, Relation rel);
 /* Cheap check without a transaction: is there perhaps something to do? */
 extern bool weir_log_reader_pending(WeirLogReader *reader);
 /* Is the next transaction there, but above the horizon? */
 extern bool weir_log_reader_waits(WeirLogReader *reader);
-/* Peek at / take the next transaction < horizon; false: none. published_at is
- * 0 when the transaction came from a scan. */
+/* The next transaction < horizon; false: none.  published_at is 0 when it came
+ * from a scan.  Advance steps over it. */
 extern bool weir_log_reader_peek(WeirLogReader *reader, WeirTxn *txn,
 								 TimestampTz *published_at);
 extern void weir_log_reader_advance(WeirLogReader *reader);
@@ -55,9 +55,9 @@ extern void weir_log_reader_advance(WeirLogReader *reader);
 extern WeirNumber weir_log_reader_done_before(WeirLogReader *reader);
 
 /*
- * The chunks of one transaction in log order, copied out and joined.  Checks
- * the count against txn->nchunks, falling back to a scan of the whole file,
- * then Ensure()s.
+ * The chunks of one transaction in log order, copied out and joined.  Places
+ * that do not lead to txn->nchunks of them are followed by a scan of the whole
+ * file; if that does not find them either the log is damaged (XX001).
  */
 typedef struct WeirChunkCursor WeirChunkCursor;
 

@@ -37,7 +37,6 @@
 #include "order.h"
 #include "runs.h"
 
-/* As weir_log_lock_adoption does it, which has number 1. */
 bool
 weir_log_lock_history(Oid stream, bool trimming)
 {
@@ -45,10 +44,12 @@ weir_log_lock_history(Oid stream, bool trimming)
 
 	if (!trimming)
 	{
-		LockDatabaseObject(RelationRelationId, stream, 2, ShareLock);
+		LockDatabaseObject(RelationRelationId, stream, WEIR_LOCK_HISTORY,
+						   ShareLock);
 		return true;
 	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 2);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream,
+					   WEIR_LOCK_HISTORY);
 	return LockAcquire(&tag, ExclusiveLock, false, true) !=
 		   LOCKACQUIRE_NOT_AVAIL;
 }
@@ -58,7 +59,8 @@ weir_log_is_being_trimmed(Oid stream)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream, 2);
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream,
+					   WEIR_LOCK_HISTORY);
 	return LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -346,7 +348,6 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	}
 	if (trim.kept < all)
 		trimmed->watermark = Max(trimmed->watermark, all);
-	trimmed->bytes += freed;
 
 	if (hash_get_num_entries(doomed) > 0)
 	{

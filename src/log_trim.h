@@ -21,7 +21,6 @@
  */
 typedef struct WeirTrimmed
 {
-	uint64 bytes;		   /* freed */
 	WeirNumber last;	   /* highest number of events deleted */
 	TimestampTz max_time;  /* largest time of them; PG_INT64_MAX: some have
 							* none, WEIR_NO_TIME: there are no events */

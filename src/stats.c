@@ -724,7 +724,7 @@ end_stream(Relation rel)
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE,
 					   RelationGetRelationName(rel));
 	/* two that end it at a time: the second finds it done */
-	LockDatabaseObject(RelationRelationId, relid, 3, ExclusiveLock);
+	LockDatabaseObject(RelationRelationId, relid, WEIR_LOCK_END, ExclusiveLock);
 	if (weir_catalog_stream_end(relid, &at))
 		return;
 	weir_catalog_set_stream_end(relid, weir_now());
