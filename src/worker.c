@@ -322,6 +322,23 @@ enter(Oid db)
 }
 
 /*
+ * A worker waits for no standby: with one that is gone it would never come back,
+ * nor end at a fast stop.  Whoever committed the events has waited, and WAL has
+ * them before the checkpoint that counts them; what a standby lacks when it is
+ * promoted, its own workers make of its log.  Of a session, so that the next
+ * reload shows what is configured.
+ */
+static void
+follow_config(void)
+{
+	const char *configured = GetConfigOptionResetString("synchronous_commit");
+
+	SetConfigOption("synchronous_commit",
+					strcmp(configured, "off") == 0 ? "off" : "local",
+					PGC_USERSET, PGC_S_SESSION);
+}
+
+/*
  * Settings that an ALTER DATABASE or a line in postgresql.conf must not give
  * to the worker; what a view's code sees is secure.c's.
  */
@@ -350,6 +367,7 @@ set_settings(void)
 		if (GetConfigOption(settings[i].name, true, false) != NULL)
 			SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET,
 							PGC_S_OVERRIDE);
+	follow_config();
 }
 
 /* 10 ms, 20 ms .. 5 s */
@@ -2808,6 +2826,7 @@ iterate(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		follow_config();
 		must_sync = true;
 	}
 	ProcessCatchupInterrupt();
