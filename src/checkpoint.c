@@ -883,7 +883,7 @@ publish_loaded(const BlobCount *count, void *arg)
 	Loading *l = arg;
 
 	Ensure(l->n <= PG_INT32_MAX, "too many groups in a part of a checkpoint");
-	if (count->one_pane && !l->told)
+	if (count->one_pane && !count->several && !l->told)
 		weir_state_expect(l->state, count->ngroups);
 	l->told = true;
 	weir_state_reserve(l->state, l->puts, (int) l->n);
@@ -893,8 +893,9 @@ publish_loaded(const BlobCount *count, void *arg)
 }
 
 /*
- * By many publishes, so that only the state grows, and no memory of this
- * process: nobody can see a part of it before weir_state_loaded().
+ * By many publishes: nobody can see a part of it before weir_state_loaded().  So
+ * this process needs no memory for all of a checkpoint; of several it does, to
+ * tell which is a group's newest version.
  */
 void
 weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
@@ -915,6 +916,7 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 	snapshot = RegisterSnapshot(snapshot ? snapshot : GetLatestSnapshot());
 	read_blobs(row, snapshot, load_group, publish_loaded, &l);
 	UnregisterSnapshot(snapshot);
+	weir_state_expect(state, 0);
 	version = weir_state_version(state);
 	weir_state_mark_clean(state, version);
 	weir_state_set_swept(state, row->closed_before);

@@ -54,7 +54,7 @@ extern WeirState *weir_state_attach(WeirViewShared *v, const char *layout,
  * from now on readers use the memory.  Until this call state_valid is false
  * and they read the blobs.  No-op if the state was not fresh. */
 extern void weir_state_loaded(WeirState *s);
-/* Until then: a pane will (perhaps) have so many groups. */
+/* Until then: the next pane will (perhaps) have so many groups; 0: unknown. */
 extern void weir_state_expect(WeirState *s, uint64 ngroups);
 extern void weir_state_detach(WeirState *s);
 /* Free all memory of an entry; state_valid becomes false. Waits for readers'

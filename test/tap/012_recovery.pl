@@ -253,5 +253,21 @@ for my $round (1 .. 3)
 	is($node->safe_psql('postgres', "SELECT groups FROM weir.views WHERE view = 'b_one'::regclass"), '40000', "round $round: groups");
 	weir_same($node, $_, $big{$_}, "round $round: $_ is exact") for sort keys %big;
 }
+# A small state stays small, however many versions of its groups there are.
+$node->safe_psql('postgres', 'CREATE MATERIALIZED VIEW b_small USING continuous AS SELECT k % 100 AS k, count(*) AS n FROM b GROUP BY 1');
+for (1 .. 15)
+{
+	$node->safe_psql('postgres', "INSERT INTO b SELECT i, '2026-01-01 00:05Z' FROM generate_series(1, 100) i");
+	weir_wait($node, "small, $_");
+	$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+}
+my $bytes = "SELECT state_bytes FROM weir.views WHERE view = 'b_small'::regclass AND state = 'running' AND worker_pid IS NOT NULL";
+my $before = $node->safe_psql('postgres', $bytes);
+my $versions = $node->safe_psql('postgres', "SELECT sum(ngroups) FROM weir.view_state WHERE view = 'b_small'::regclass");
+cmp_ok($versions, '>', 1024, 'small: as many versions as a large state has groups');
+$node->restart;
+weir_wait($node, 'small: loaded again');
+my $after = $node->safe_psql('postgres', $bytes);
+cmp_ok($after, '<=', $before * 1.2, 'small: and no larger than before');
 $node->stop;
 done_testing();
