@@ -35,6 +35,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_am.h"
@@ -1144,7 +1145,7 @@ put_trim(Relation rel, HeapTuple old, Oid stream, WeirNumber up_to,
 }
 
 void
-weir_catalog_set_trimmed(Oid stream, WeirNumber up_to, int64 max_time)
+weir_catalog_set_trimmed(Oid stream, WeirNumber up_to, int64 max_time, bool any)
 {
 	Relation rel =
 		weir_catalog_open("stream_trim", Natts_trim, RowExclusiveLock);
@@ -1152,10 +1153,11 @@ weir_catalog_set_trimmed(Oid stream, WeirNumber up_to, int64 max_time)
 	int64 time;
 	HeapTuple old = find_trim(rel, stream, &before, &time);
 
-	/* the number in a damaged one is not missed: what goes has higher numbers
-	 * than what went */
-	if (before != WEIR_SINCE_LOST)
-		up_to = Max(up_to, before);
+	/* nobody knows a damaged one, but the numbers of that time are lower */
+	if (before == WEIR_SINCE_LOST)
+		up_to = Max(up_to, (WeirNumber) GetXLogInsertRecPtr());
+	else
+		up_to = Max(up_to, any ? before + 1 : before);
 	put_trim(rel, old, stream, up_to, Max(max_time, time));
 	table_close(rel, NoLock);
 }

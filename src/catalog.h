@@ -137,9 +137,9 @@ typedef struct WeirWish
 	char wanted;		/* WEIR_WANT_* */
 	int64 generation;	/* REFRESH increments; starts at 1 */
 	int64 resumes;		/* weir.resume increments: clears a failure */
-	WeirNumber since;	/* what the view counted of its stream began after this
-					   * number: what was trimmed before; or it has counted
-					   * events that this server never had */
+	WeirNumber since;	/* weir_catalog_trimmed() when the view began to count;
+						 * or WEIR_SINCE_LOST: it has counted events that this
+						 * server never had */
 	int64 kept_through; /* the generation does not build windows with end <=
 						 * this: the rows of the one before stay;
 						 * PG_INT64_MIN: all are built */
@@ -156,15 +156,19 @@ extern void weir_catalog_wish_delete(Oid view);
 /* ---- what streams have lost ---- */
 
 /*
- * Events up to this number are gone; WEIR_NO_NUMBER: none.  *max_time, unless
+ * Events up to this number are gone; WEIR_NO_NUMBER: none.  It is a mark: views
+ * remember what it was when they began, and it grows with each loss.  Some with
+ * a lower number may still be there, or come yet (log_trim.c), and it grows when
+ * these go, too, by one if need be; numbers of later events are far above, as
+ * each is a place in WAL.  *max_time, unless
  * NULL: the largest event time among them; WEIR_NO_TIME: they had none,
  * PG_INT64_MAX: it is not known.  WEIR_SINCE_LOST, with a warning: the row is
  * damaged; whatever a view has counted may be gone.
  */
 extern WeirNumber weir_catalog_trimmed(Oid stream, int64 *max_time);
-/* Never lowers either. */
+/* Never lowers either; any: events have gone, those of up_to the last. */
 extern void weir_catalog_set_trimmed(Oid stream, WeirNumber up_to,
-									 int64 max_time);
+									 int64 max_time, bool any);
 /* The event time is another column from now on, and no window is over it yet. */
 extern void weir_catalog_forget_trimmed_time(Oid stream);
 extern void weir_catalog_forget_stream(Oid stream);

@@ -2129,6 +2129,7 @@ truncate_tables(Utility *u)
 		Oid stream = lfirst_oid(lc);
 		WeirNumber number = weir_order_committed(stream);
 		bool unnumbered = weir_log_has_unnumbered(stream);
+		TimestampTz newest;
 		ListCell *lc2;
 
 		foreach(lc2, dependent_views(stream))
@@ -2148,8 +2149,9 @@ truncate_tables(Utility *u)
 					 errhint("Call weir.wait_for() first; a paused or "
 							 "failed view must be resumed or dropped.")));
 		}
-		weir_catalog_set_trimmed(stream, number,
-								 weir_stream_truncated_time(stream));
+		newest = weir_stream_truncated_time(stream);
+		weir_catalog_set_trimmed(stream, number, newest,
+								 newest != WEIR_NO_TIME);
 		begin_anew(stream);
 		truncated_at_commit = append_oid(truncated_at_commit, stream);
 		weir_debug_point("truncate-marked");

@@ -81,7 +81,6 @@ typedef struct TrimState
 	TimestampTz older_than;
 	uint64 total;
 	TimestampTz kept; /* W of transactions that are not in txns */
-	WeirNumber limit; /* who has it, and those after, stay */
 	TrimTxn *txns;
 	Size n;
 	Size space;
@@ -116,10 +115,7 @@ trim_collect(void *arg, const WeirTxn *txn)
 		txn->arrival >= t->older_than)
 	{
 		if (txn->number != WEIR_NO_NUMBER)
-		{
 			t->kept = Max(t->kept, txn->watermark);
-			t->limit = Min(t->limit, txn->number);
-		}
 		return;
 	}
 	add.number = txn->number;
@@ -180,8 +176,7 @@ compare_run_numbers(const void *a, const void *b)
 /*
  * Skip runs that have no record of a transaction that may go.  What goes goes by
  * number: of the others, no more than it takes, those with the lowest numbers.
- * Returns the number below which all records are in what is not skipped, or are
- * old enough.
+ * Returns the number below which all records are in what is not skipped.
  */
 static WeirNumber
 choose_runs_to_trim(Relation rel, WeirRuns *runs, WeirPosition up_to,
@@ -201,8 +196,6 @@ choose_runs_to_trim(Relation rel, WeirRuns *runs, WeirPosition up_to,
 		run->skip = run->min_arrival >= older_than || run->min_number > up_to;
 		if (!run->skip)
 			by_number[n++] = run;
-		else
-			limit = Min(limit, run->min_number);
 	}
 	if (keep_bytes > 0)
 	{
@@ -287,9 +280,8 @@ delete_doomed(Relation rel, Snapshot snapshot, WeirRuns *runs, HTAB *doomed,
 
 /*
  * Deletes in the order of numbers, as long as more than keep_bytes would
- * remain, and up to the first that must stay: what is recorded of it is the
- * highest number, so nobody below that may be left, or yet come.  Arrivals do
- * not go back, but after a restart with the clock put back.
+ * remain.  Lower numbers may stay, or come yet: of a transaction that is being
+ * committed, or that looks young because the clock has been put back.
  */
 void
 weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
@@ -298,22 +290,19 @@ weir_log_trim(Relation rel, WeirPosition up_to, TimestampTz older_than,
 	MemoryContext cxt = AllocSetContextCreate(
 		CurrentMemoryContext, "weir log trim", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	uint64 ring_head;
-	WeirNumber horizon = weir_order_horizon(&ring_head);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TrimState trim = {.up_to = Min(up_to, horizon - 1),
-					  .older_than = older_than,
-					  .kept = WEIR_NO_TIME};
+	TrimState trim = {
+		.up_to = up_to, .older_than = older_than, .kept = WEIR_NO_TIME};
 	WeirRuns *runs = weir_runs_load(rel);
+	WeirNumber limit =
+		choose_runs_to_trim(rel, runs, up_to, older_than, keep_bytes);
 	TimestampTz all;
 	HTAB *doomed;
 	uint64 freed = 0;
 
-	trim.limit =
-		choose_runs_to_trim(rel, runs, trim.up_to, older_than, keep_bytes);
 	trim_read(&trim, rel, snapshot, runs);
 	/* those beyond may not be all that have such numbers: another time */
-	while (trim.n > 0 && trim.txns[trim.n - 1].number >= trim.limit)
+	while (trim.n > 0 && trim.txns[trim.n - 1].number >= limit)
 	{
 		trim.n--;
 		trim.kept = Max(trim.kept, trim.txns[trim.n].watermark);

@@ -8,8 +8,8 @@
  * chunk.  Once its commit is visible it is published: an entry for each of its
  * streams goes into the ring, the slot is left, workers are woken.
  *
- * Relies on stream.c, which enters and covers in PRE_COMMIT, publishes or leaves
- * at COMMIT and leaves at ABORT; guarantees invariant 2 of README.md: numbers
+ * Relies on stream.c (and portal.c), which enters and covers in PRE_COMMIT,
+ * publishes or leaves at COMMIT and leaves at ABORT; guarantees invariant 2 of README.md: numbers
  * grow along commits, below the horizon nothing is yet to come, and no later life
  * of the server hands out a number at or below one that is in the log, or a
  * position, of this one.

@@ -58,7 +58,7 @@ typedef struct WeirTxn
 {
 	WeirNumber number;
 	FullTransactionId xid; /* top transaction; also stamped on chunks */
-	TimestampTz arrival;   /* never falls along the log */
+	TimestampTz arrival;   /* never falls in a life of the server */
 	TimestampTz watermark; /* what this record raises W to; or
 								 * WEIR_NO_TIME.  Fixed when written, so that
 								 * replay never needs a clock or an option */

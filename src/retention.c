@@ -334,7 +334,8 @@ weir_retention_trim(Oid stream)
 						  &trimmed);
 		}
 		if (trimmed.last != WEIR_NO_NUMBER)
-			weir_catalog_set_trimmed(stream, trimmed.last, trimmed.max_time);
+			weir_catalog_set_trimmed(stream, trimmed.last, trimmed.max_time,
+									 true);
 		if (trimmed.watermark != WEIR_NO_TIME)
 			weir_stream_heartbeat(rel, trimmed.watermark, WEIR_RECORD_KEPT);
 	}

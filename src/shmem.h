@@ -250,7 +250,7 @@ typedef struct WeirShared
 	WeirNumber last_number;	  /* last number given; seeded from the WAL
 								 * insert position on first use */
 	WeirNumber boot_number;	  /* that seed: numbers of this life are > it */
-	TimestampTz last_arrival; /* arrival stamps never fall */
+	TimestampTz last_arrival; /* stamps of this life never fall */
 	int ncommitting;		  /* slots with a number */
 	int nwaiting;			  /* workers[] with waits */
 	WeirNumber last_unlisted; /* highest published number of streams that have
