@@ -865,6 +865,9 @@ my %fault = (
 		1;
 	},
 	fast_stop => sub {
+		# A server that recovers from a crash of its own does not end by that: the
+		# postmaster waits for its checkpointer, and has not told it (15).
+		query_patiently('SELECT 1');
 		my $before = time;
 		my $done = stop_node('fast');
 
@@ -1295,6 +1298,13 @@ sub check_all
 			note(sprintf('%.1f s for: %s', time - $last, $name))
 			  if time - $last > 5;
 			$last = time;
+			# a process may end between two looks
+			for (1 .. 50)
+			{
+				last if $n eq '0' || $name !~ /of nobody/;
+				usleep(100_000);
+				$n = query_patiently($checks[$i][1]);
+			}
 			return if $n eq '0';
 			$bad .= "$name: $n; ";
 			$sum{lost}    += $n if $name =~ /lost/;
