@@ -1129,7 +1129,7 @@ join_parent(Level *child)
 		ItemPointerSet(&tid, child->places[i].first,
 					   Max(child->places[i].offset, 1));
 		weir_places_add(l->places, &l->nplaces, &tid);
-		if (child->places[i].last != child->places[i].first)
+		if (child->places[i].offset == 0)
 		{
 			l->places[l->nplaces - 1].last =
 				Max(l->places[l->nplaces - 1].last, child->places[i].last);
