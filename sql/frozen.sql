@@ -14,6 +14,10 @@ CREATE MATERIALIZED VIEW fr_xml USING continuous WITH (on_error = skip) AS
 SET xmlbinary = hex;
 CREATE MATERIALIZED VIEW fr_binary USING continuous AS
   SELECT string_agg(xmlelement(name x, b)::text, ',') AS v FROM fr;
+-- above the aggregate: it is the reader's process that computes it
+SET bytea_output = escape;
+CREATE MATERIALIZED VIEW fr_above USING continuous AS
+  SELECT string_agg(b, '')::text AS v FROM fr;
 SET timezone_abbreviations = 'India';
 CREATE MATERIALIZED VIEW fr_abbrev USING continuous AS
   SELECT max(substring(t FROM '2026.*IST')::timestamptz) AS v FROM fr;
@@ -29,23 +33,25 @@ CREATE FUNCTION fr_shown() RETURNS SETOF text LANGUAGE sql AS $$
   SELECT 'search ' || v || ' ' || n FROM fr_search UNION ALL
   SELECT 'xml ' || n FROM fr_xml UNION ALL
   SELECT 'binary ' || v FROM fr_binary UNION ALL
+  SELECT 'above ' || v FROM fr_above UNION ALL
   SELECT 'abbrev ' || to_char(v AT TIME ZONE 'UTC', 'HH24:MI') FROM fr_abbrev UNION ALL
   SELECT 'lc ' || concat_ws(' ', monetary, numeric, time, n) FROM fr_lc $$;
 
-RESET default_text_search_config; RESET xmloption; RESET xmlbinary; RESET timezone_abbreviations;
+RESET default_text_search_config; RESET xmloption; RESET xmlbinary; RESET bytea_output; RESET timezone_abbreviations;
 RESET lc_monetary; RESET lc_numeric; RESET lc_time; RESET lc_messages;
 INSERT INTO fr VALUES ('the cats are running', '\x00ff'), ('<a/>', '\xabcd'), ('2026-01-01 12:00 IST', NULL);
 SELECT weir.wait_for();
 SELECT fr_shown() ORDER BY 1;
 -- what the same queries say elsewhere
 SELECT to_tsvector('the cats are running'), xmlelement(name x, '\x00ff'::bytea), to_char('2026-01-01 12:00 IST'::timestamptz, 'HH24:MI'),
-  'not a document'::xml IS NOT NULL AS content, fr_setting('lc_numeric');
+  'not a document'::xml IS NOT NULL AS content, '\x00ff'::bytea::text AS above, fr_setting('lc_numeric');
 -- read again from the checkpoint, and rebuilt by a session of other settings
 SELECT weir.checkpoint();
 SET default_text_search_config = 'pg_catalog.german'; SET timezone_abbreviations = 'Australia'; SET xmloption = content;
 REFRESH MATERIALIZED VIEW fr_search;
 REFRESH MATERIALIZED VIEW fr_xml;
 REFRESH MATERIALIZED VIEW fr_binary;
+REFRESH MATERIALIZED VIEW fr_above;
 REFRESH MATERIALIZED VIEW fr_abbrev;
 REFRESH MATERIALIZED VIEW fr_lc;
 SELECT weir.wait_for();

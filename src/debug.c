@@ -191,6 +191,9 @@ weir_debug_point_critical(const char *name)
 		kill_myself(name);
 	else if (is_word(action, len, "sleep"))
 		sleep_a_little(name);
+	else if (is_word(action, len, "fatal"))
+		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("debug point \"%s\" ended the process", name)));
 }
 
 #endif /* WEIR_DEBUG */

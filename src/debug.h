@@ -12,7 +12,8 @@
  * that lock in exclusive mode stops the process there; interrupts are served).
  * The log tells of all but wait.
  * A point may stand only where raising is allowed, unless it is named
- * weir_debug_point_critical(), which honours only "kill" and "sleep".
+ * weir_debug_point_critical(), which honours only "kill" and "sleep", and "fatal"
+ * for whoever wants to see what a successor makes of it.
  * The setting weir.debug_clock is for a clock that was put forward or back.
  *
  *-------------------------------------------------------------------------

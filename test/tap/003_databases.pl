@@ -102,12 +102,15 @@ is($node->safe_psql('deux', q{SELECT string_agg(relname || ' ' || coalesce(spcna
 
 # those who may not do it bar nobody
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
+my $pids = q{SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM weir.workers};
+my $running = $node->safe_psql('three', $pids);
 my ($rc, $out, $err) = $node->psql('postgres', 'DROP DATABASE three',
 	extra_params => [ '-U', 'stranger' ]);
 like($err, qr/must be owner of database/, 'a stranger cannot drop it');
 ($rc, $out, $err) = $node->psql('postgres', 'BEGIN; DROP DATABASE three');
 like($err, qr/cannot run inside a transaction block/, 'nor can a transaction block');
 feed('three', 900, 'three is there');
+is($node->safe_psql('three', $pids), $running, 'and its workers have not been asked to end');
 
 # a database that takes no connections any more: its workers end, and take what
 # they have in memory to disk first

@@ -151,6 +151,34 @@ $node->safe_psql('postgres', q{
 ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM low'), 'and goes');
 $knows->('lows', 1, 'a commit that hangs');
 
+# What one of two views cannot write to disk, as somebody has locked it, stays for
+# it, whatever the other has written.
+$node->safe_psql('postgres', q{
+	CREATE TABLE two (k int) USING stream WITH (retention = '1 us');
+	CREATE TABLE mark_3 (k int) USING stream;
+	CREATE TABLE mark_4 (k int) USING stream;
+	INSERT INTO mark_3 VALUES (1);
+	INSERT INTO mark_4 VALUES (1);
+	CREATE MATERIALIZED VIEW two_a USING continuous AS SELECT count(*) AS n FROM two;
+	CREATE MATERIALIZED VIEW two_b USING continuous AS SELECT sum(k) AS n FROM two;
+	SELECT weir.wait_for('two_a'), weir.wait_for('two_b'), weir.checkpoint();
+	BEGIN;
+	ALTER MATERIALIZED VIEW two_b RENAME COLUMN n TO m;
+	PREPARE TRANSACTION 'holder';
+	INSERT INTO two VALUES (1);
+	SELECT weir.wait_for('two_a')});
+ok($node->poll_query_until('postgres', q{
+	SELECT a.position > b.position FROM weir.view_position a, weir.view_position b
+	WHERE a.view = 'two_a'::regclass AND b.view = 'two_b'::regclass}), 'one has it on disk');
+for (3, 4)
+{
+	$node->safe_psql('postgres', "ALTER TABLE mark_$_ SET (retention = '1 us')");
+	ok($node->poll_query_until('postgres', "SELECT count(*) = 0 FROM mark_$_"), "retention looks, $_");
+}
+is($node->safe_psql('postgres', 'SELECT count(*) FROM two'), '1', 'what the other does not have stays');
+$node->safe_psql('postgres', q{ROLLBACK PREPARED 'holder'});
+ok($node->poll_query_until('postgres', 'SELECT count(*) = 0 FROM two'), 'until it has');
+
 # A clock that was put back over a restart: what arrived before looks young.
 $node->safe_psql('postgres', q{
 	CREATE TABLE back (k int) USING stream WITH (retention = '1 hour');

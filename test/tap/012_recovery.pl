@@ -181,6 +181,18 @@ for my $point ('batch-start', 'batch-folded')
 	}
 }
 
+# One that ended inside a publish leaves groups without their position: its
+# successor does not believe them, and replays from the checkpoint.
+my $from = -s $node->logfile;
+debug_points('state-publish-end=fatal');
+rows_until(sub {
+	my $deaths = () = slurp_file($node->logfile, $from) =~ /debug point "state-publish-end" ended the process/g;
+	return $deaths >= 2;
+});
+debug_points('');
+exact('FATAL inside a publish');
+is($node->safe_psql('postgres', 'SELECT n FROM counted'), $inserted, 'nothing is counted twice');
+
 my $again = folds() - $inserted;
 debug_points('batch-folded=error@1');
 rows_until(sub { return folds() - $inserted > $again });
@@ -269,5 +281,32 @@ $node->restart;
 weir_wait($node, 'small: loaded again');
 my $after = $node->safe_psql('postgres', $bytes);
 cmp_ok($after, '<=', $before * 1.2, 'small: and no larger than before');
+
+
+# Somebody else has written the position row since: the worker's checkpoint does
+# not overwrite it, but the view goes on from there.
+$from = -s $node->logfile;
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+$node->safe_psql('postgres', "UPDATE weir.view_position SET view = view WHERE view = 'win'::regclass");
+events();
+$node->safe_psql('postgres', "SELECT weir.wait_for('win', '60 s'); SELECT weir.checkpoint()");
+like(slurp_file($node->logfile, $from), qr/continuous view \d+ has another owner/, 'of two owners one gives up');
+exact('with one owner');
+
+# A checkpoint holds states as the types were then.
+$node->safe_psql('postgres', <<'SQL');
+CREATE TYPE pair AS (a int, b text);
+CREATE TABLE p (k pair) USING stream;
+CREATE MATERIALIZED VIEW pairs USING continuous AS SELECT k, count(*) AS n FROM p GROUP BY k;
+INSERT INTO p VALUES ('(1,a)'), ('(1,a)'), ('(1,b)');
+SELECT weir.wait_for('pairs', '60 s');
+SELECT weir.checkpoint();
+ALTER TYPE pair ADD ATTRIBUTE c int;
+SQL
+$node->restart('immediate');
+(undef, undef, my $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT weir.wait_for('pairs', '60 s')");
+like($err, qr/ERROR:  55000: .*"pairs"/, 'another form than now: the view has failed');
+like($node->safe_psql('postgres', "SELECT error FROM weir.views WHERE view = 'pairs'::regclass"),
+	qr/checkpoint of continuous view "pairs" cannot be read/, 'and says why');
 $node->stop;
 done_testing();

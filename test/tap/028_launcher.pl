@@ -93,5 +93,14 @@ SKIP:
 	is(trace_becomes('none'), 'none', 'and all is forgotten');
 }
 
+# In the servers of pg_upgrade nothing of ours runs: at its end each process that
+# does has a line in the log.
 $node->stop;
+my @pg_ctl = ('pg_ctl', '-s', '-w', '-D', $node->data_dir, '-l', $node->logfile);
+my $before = -s $node->logfile;
+system_or_bail(@pg_ctl, '-o', '-b', 'start');
+is($node->safe_psql('postgres', 'SELECT n FROM v'), $node->safe_psql('postgres', 'SELECT count(*) FROM s'), 'views can be read there');
+system_or_bail(@pg_ctl, 'stop');
+unlike(slurp_file($node->logfile, $before), qr/pg_weir (launcher|worker)/, 'but nobody maintains them');
+
 done_testing();

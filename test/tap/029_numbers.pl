@@ -48,6 +48,20 @@ ok($writers->finish, 'the others commit');
 weir_wait($node);
 is($node->safe_psql('postgres', 'SELECT n FROM v'), WRITERS + 1, 'and all count');
 
+# some take their time between commit and publication, others are published and
+# consumed meanwhile
+local $ENV{PGOPTIONS} = '-c weir.debug_points=order_publish=sleep';
+$writers = IPC::Run::start(
+	[ 'pgbench', '-n', '-c', 4, '-t', 20, '-f', $script, $node->connstr('postgres') ],
+	'>', \$out, '2>', \$err);
+delete local $ENV{PGOPTIONS};
+# a new worker looks into the log, where the others are and are yet to be published
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid, 60000) FROM weir.workers');
+IPC::Run::run([ 'pgbench', '-n', '-t', 200, '-f', $script, $node->connstr('postgres') ], '>', \my $out2, '2>', \my $err2);
+ok($writers->finish, 'they are published');
+weir_wait($node);
+is($node->safe_psql('postgres', 'SELECT n = (SELECT count(*) FROM s) FROM v'), 't', 'none is passed by, nor counted twice');
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();

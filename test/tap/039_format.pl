@@ -1,6 +1,7 @@
 # A chunk of a format that this release does not know, as a newer one would
 # leave behind: refused with what to do about it, by readers and by views, and
-# nothing is lost.
+# nothing is lost.  A record whose number has lost a byte is damaged: it is not
+# taken for one that the view has consumed, whose rows nobody need look at.
 use strict;
 use warnings;
 
@@ -24,17 +25,17 @@ $node->safe_psql('postgres', qq{
 	INSERT INTO other VALUES (1)});
 my $path = $node->data_dir . '/' . $node->safe_psql('postgres', q{SELECT pg_relation_filepath('s')});
 
-# Of the first line of the first page: the format is byte 4 of the chunk, which
-# is behind 24 bytes of a heap tuple's header.
-my $set_format = sub {
-	my ($new) = @_;
+# A byte of the chunk in the first line of the first page, which is behind 24
+# bytes of a heap tuple's header.
+my $set_byte = sub {
+	my ($place, $new) = @_;
 	my ($line, $old);
 
 	$node->stop;
 	open(my $file, '+<:raw', $path) or die "$path: $!";
 	seek($file, 24, 0);
 	read($file, $line, 4);
-	my $at = (unpack('L', $line) & 0x7fff) + 24 + 4;
+	my $at = (unpack('L', $line) & 0x7fff) + 24 + $place;
 	seek($file, $at, 0);
 	read($file, $old, 1);
 	seek($file, $at, 0);
@@ -43,6 +44,7 @@ my $set_format = sub {
 	$node->start;
 	return ord($old);
 };
+my $set_format = sub { return $set_byte->(4, $_[0]) };
 my $format = $set_format->(200);
 is($format, 1, 'the format there is');
 for (['200' => '0A000'], ['0' => 'XX001'])
@@ -60,6 +62,16 @@ for (['200' => '0A000'], ['0' => 'XX001'])
 	$node->safe_psql('postgres', q{SELECT weir.pause('v')});
 }
 $set_format->($format);
+
+# behind 32 bytes of header the record begins with its number, lowest byte first
+my $byte = $set_byte->(32 + 3, 0);
+isnt($byte, 0, 'the number there is');
+$node->safe_psql('postgres', q{SELECT weir.resume('v')});
+ok($node->poll_query_until('postgres', q{SELECT error ~ 'log of stream "s" is damaged' OR lag_events = 0 FROM weir.views WHERE view = 'v'::regclass}), 'the record is looked at');
+like($node->safe_psql('postgres', q{SELECT error FROM weir.views WHERE view = 'v'::regclass}), qr/damaged/, 'and is not passed over');
+$node->safe_psql('postgres', q{SELECT weir.pause('v')});
+$set_byte->(32 + 3, $byte);
+
 $node->safe_psql('postgres', q{SELECT weir.resume('v')});
 weir_wait($node, 'known again');
 is($node->safe_psql('postgres', 'SELECT count(*), sum(n) FROM v'), '3|100', 'nothing is lost');
