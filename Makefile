@@ -11,7 +11,7 @@
 #   make test                all suites on a private copy of the server
 #   make test PG=17          the same in a chroot of Debian trixie (18: sid)
 #   make test-upgrade        pg_upgrade 15 to 17 and 17 to 18 with live views
-#   make test-release        before a release, some eight hours: valgrind and
+#   make test-release        before a release, some nine hours: valgrind and
 #                            sanitizer, a soak, 1,000,000 random queries, 1,000
 #                            kills under load (writes test/fault/REPORT.md), the
 #                            tests with more faults, pg_upgrade

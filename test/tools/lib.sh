@@ -56,9 +56,19 @@ make_work()
 	trap 'exit 143' TERM HUP
 }
 
+# The servers that are left in $work.
+stop_servers()
+{
+	local pidfile
+
+	find "$work" -name postmaster.pid 2>/dev/null | while read -r pidfile; do
+		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null || true
+	done
+}
+
 cleanup()
 {
-	local rc=$? pidfile
+	local rc=$?
 
 	trap '' INT TERM HUP
 	set +e
@@ -66,9 +76,7 @@ cleanup()
 	if [ -n "${demo_link:-}" ] && [ "$(readlink "$demo_link")" = "$work" ]; then
 		rm -f "$demo_link"
 	fi
-	find "$work" -name postmaster.pid 2>/dev/null | while read -r pidfile; do
-		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null
-	done
+	stop_servers
 	if [ -n "${WEIR_KEEP:-}" ]; then
 		echo "kept: $work" >&2
 	else
