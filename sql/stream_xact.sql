@@ -298,6 +298,7 @@ CREATE MATERIALIZED VIEW half_v USING continuous AS SELECT count(*) AS n, sum(a)
 SELECT weir.wait_for('half_v');
 BEGIN;
 INSERT INTO half VALUES (1);
+SELECT count(*) FROM half;
 SAVEPOINT a;
 INSERT INTO half VALUES (2);
 SELECT count(*) FROM half;
