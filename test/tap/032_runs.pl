@@ -204,6 +204,14 @@ is( $sql->("$order FROM (VALUES ('$late'::timestamptz), ('-infinity')) x(a)"),
 	$sql->("$order FROM (VALUES ('$late'::timestamptz)) x(a)", "$order FROM (VALUES ('-infinity'::timestamptz)) x(a)"),
 	'the rows of each come in the order of the log');
 
+# A damaged one is not believed, and made anew.
+my $count = "SELECT count(*) FROM s WHERE ts >= '$late'";
+my $found = $sql->($count);
+cmp_ok($found, '>', 0, 'there are late ones');
+$sql->('UPDATE weir.log_run SET max_time = min_time - 1');
+is($sql->($count), $found, 'a damaged summary is not believed');
+cmp_ok($sql->(q{SELECT weir.summarize('s')}), '>', 0, 'and made anew');
+
 # Where incremental backups may be made, summaries are neither made nor used.
 if ($node->pg_version >= 17)
 {
