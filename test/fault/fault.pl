@@ -1179,6 +1179,19 @@ sub crowd
 	return $cpus && $load > 4 * $cpus ? $load / (4 * $cpus) : 1;
 }
 
+# What is to be said of views that let one wait.
+sub who_is_late
+{
+	my ($seconds) = @_;
+
+	run_script('late', q{
+		SELECT 'view', view, state, worker_pid, events_in, lag_events, lag_bytes, build_done, build_total, error FROM weir.views;
+		SELECT 'process', pid, backend_type, application_name, state, wait_event_type, wait_event, left(query, 60)
+		FROM pg_stat_activity WHERE backend_type LIKE 'pg_weir%' OR wait_event_type = 'Lock';
+		},
+		sub { note(sprintf('after %.0f s: %s', $seconds, $_[0])) });
+}
+
 sub check_all
 {
 	my ($what, $last_time) = @_;
@@ -1226,7 +1239,12 @@ sub check_all
 	$bad .= "not built: $waits; " if $waits ne '';
 
 	$before = time;
-	my $consumed = query_patiently("SELECT weir.wait_for(NULL, '60 s')");
+	my $consumed = 'f';
+	while ($consumed ne 't' && time - $before < 60)
+	{
+		$consumed = query_patiently("SELECT weir.wait_for(NULL, '3 s')");
+		who_is_late(time - $before) if $consumed ne 't';
+	}
 	my $took = time - $before;
 	$sum{slowest} = $took if $took > $sum{slowest};
 	$bad .= sprintf('consumed only after %.1f s; ', $took)
