@@ -1246,15 +1246,16 @@ weir_stream_heartbeat(Relation rel, TimestampTz watermark, WeirRecordKind kind)
  * At most one transaction per stream and call, so that no two share a number;
  * the worker comes again.
  */
-void
+bool
 weir_stream_adopt_prepared(void)
 {
 	int n;
 	WeirPrepared *prepared;
+	bool more = false;
 
 	if (weir_shared == NULL || weir_shared->nprepared == 0 ||
 		GetCurrentTransactionNestLevel() != 1)
-		return;
+		return false;
 	prepared = weir_shmem_prepared(&n);
 	for (int i = 0; i < n; i++)
 	{
@@ -1280,8 +1281,10 @@ weir_stream_adopt_prepared(void)
 			continue;
 		}
 		e = find_entry(rel);
-		if ((e == NULL || (!e->adopts && e->level == NULL)) &&
-			weir_log_lock_adoption(p.stream, false))
+		if (e != NULL && e->adopts)
+			more = true;
+		else if ((e == NULL || e->level == NULL) &&
+				 weir_log_lock_adoption(p.stream, false))
 		{
 			bool mine = false;
 
@@ -1311,6 +1314,7 @@ weir_stream_adopt_prepared(void)
 		}
 		relation_close(rel, NoLock);
 	}
+	return more;
 }
 
 /* ------------------------------------------------------------------ scan */

@@ -45,8 +45,9 @@ extern void weir_stream_heartbeat(Relation rel, TimestampTz watermark,
 								  WeirRecordKind kind);
 
 /* Adopt an ended prepared transaction: the current transaction's record in
- * that stream gives it its number.  Hook of COMMIT PREPARED and the worker. */
-extern void weir_stream_adopt_prepared(void);
+ * that stream gives it its number.  Hook of COMMIT PREPARED and the worker.
+ * True: there are more, for another transaction. */
+extern bool weir_stream_adopt_prepared(void);
 
 /* Where a row that a scan has returned lies. */
 typedef struct WeirRowPlace

@@ -106,6 +106,7 @@
 #endif
 #define LOCK_TIMEOUT "500ms" /* less than deadlock_timeout: we yield first */
 #define TICK		 USECS_PER_SEC
+#define MAX_ADOPTING (100 * INT64CONST(1000)) /* at a time */
 
 #define SWEEP_EVERY USECS_PER_SEC
 #define CLOSE_EVERY (100 * INT64CONST(1000))
@@ -205,6 +206,7 @@ static uint32 wishes_seen;
 static bool must_sync = true;
 static bool extension_gone = false;
 static TimestampTz next_tick = 0;
+static bool adopt_again = false; /* at once: there are more */
 static TimestampTz next_retention = 0;
 static TimestampTz next_summaries = 0;
 static TimestampTz trace_until; /* 0: it has been removed */
@@ -2457,15 +2459,27 @@ summarize(void)
 	return more;
 }
 
-static void
+/*
+ * All that wait, one of a stream at a time: after a crash there can be as many as
+ * max_prepared_transactions.  True: it takes long, and batches come first.
+ */
+static bool
 adopt_prepared(void)
 {
-	if (weir_shared->nprepared == 0)
-		return;
-	start_transaction();
-	weir_debug_point("adopt-prepared");
-	weir_stream_adopt_prepared();
-	commit_transaction();
+	bool more = weir_shared->nprepared > 0;
+	TimestampTz start;
+
+	if (more)
+		weir_debug_point("adopt-prepared");
+	start = weir_now();
+	while (more && !ShutdownRequestPending && weir_now() - start < MAX_ADOPTING)
+	{
+		CHECK_FOR_INTERRUPTS();
+		start_transaction();
+		more = weir_stream_adopt_prepared();
+		commit_transaction();
+	}
+	return more;
 }
 
 static void
@@ -2473,10 +2487,11 @@ tick(TimestampTz now)
 {
 	ListCell *lc;
 
+	adopt_again = false;
 	PG_TRY();
 	{
 		if (my_index == 0)
-			adopt_prepared();
+			adopt_again = adopt_prepared();
 		must_sync = must_sync || has_orphans();
 		foreach(lc, streams)
 			advance_idle(lfirst(lc), now);
@@ -2844,7 +2859,7 @@ iterate(void)
 		if (weir_now() >= next_tick)
 		{
 			tick(weir_now());
-			next_tick = weir_now() + TICK;
+			next_tick = weir_now() + (adopt_again ? 0 : TICK);
 		}
 		release_advisory_locks();
 		end = weir_now();

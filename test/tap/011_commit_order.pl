@@ -112,6 +112,19 @@ SKIP:
 	is($node->safe_psql('postgres', "SELECT weir.wait_for('v', '500 ms')"), 'f', 'it is waited for');
 	$lock->query_safe('SELECT pg_advisory_unlock_all()');
 	is(counted('numbered by a worker'), ($n + 1) . '|' . ($total + 5000), 'and counted');
+
+	# all that there are, when it looks: it stands there for the next time then
+	$lock->query_safe("SELECT pg_advisory_lock(1465207378, hashtext('adopt-prepared'))");
+	$node->safe_psql('postgres',
+		"BEGIN; INSERT INTO s VALUES (5000, '2026-01-01 00:01:00Z'); PREPARE TRANSACTION 'u$_'") for 1 .. 8;
+	$node->poll_query_until('postgres',
+		"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") or die;
+	$node->psql('postgres', "SET weir.debug_points = 'prepared-ended=error';\nCOMMIT PREPARED 'u$_';") for 1 .. 8;
+	is($node->safe_psql('postgres', "SELECT count(*) FROM pg_prepared_xacts"), '0', 'they are committed');
+	$lock->query_safe('SELECT pg_advisory_unlock_all()');
+	$lock->query_safe("SELECT pg_advisory_lock(1465207378, hashtext('adopt-prepared'))");
+	is(counted('numbered in one look'), ($n + 9) . '|' . ($total + 9 * 5000), 'and counted');
+	$lock->query_safe('SELECT pg_advisory_unlock_all()');
 	$node->safe_psql('postgres', 'ALTER SYSTEM RESET weir.debug_points');
 	$node->reload;
 	$lock->quit;
