@@ -164,6 +164,9 @@ weir_debug_point(const char *name)
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("debug point \"%s\" cancelled the statement", name)));
 	}
+	else if (is_word(action, len, "memory"))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	else if (is_word(action, len, "fatal"))
 		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("debug point \"%s\" ended the process", name)));

@@ -6,7 +6,8 @@
  * Debug points exist only in a DEBUG=1 build.  The superuser setting
  * weir.debug_points holds a list "name=action[@N], ...": at the N-th hit
  * (default every hit) of the point in a process the action happens: error,
- * cancel (an error that passes, like that of a cancelled statement), fatal,
+ * cancel (an error that passes, like that of a cancelled statement), memory (the
+ * error of a process that gets no more of it), fatal,
  * kill (SIGKILL to self), sleep (200 ms, deaf to interrupts), wait (block on the
  * advisory lock (1465207378, hashtext(name)) in share mode, so a test that holds
  * that lock in exclusive mode stops the process there; interrupts are served).

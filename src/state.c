@@ -618,6 +618,13 @@ weir_state_out_of_memory(WeirState *s)
 			 "Increase \"weir.state_memory\" and restart the server, or let windows close earlier.")));
 }
 
+bool
+weir_state_is_exhausted(const ErrorData *e)
+{
+	return e->sqlerrcode == ERRCODE_OUT_OF_MEMORY && e->funcname != NULL &&
+		   strcmp(e->funcname, "weir_state_out_of_memory") == 0;
+}
+
 /*
  * A slot of a size class: from the free list, else from the end of the last
  * block, else from a new block.  Invalid when the area is full.

@@ -93,6 +93,8 @@ extern void weir_state_reserve(WeirState *s, WeirPut *puts, int n);
 
 /* Raise the 53200 of a full area: the view needs more than there is. */
 pg_noreturn extern void weir_state_out_of_memory(WeirState *s);
+/* Is it that, not want of memory of this process or of locks? */
+extern bool weir_state_is_exhausted(const ErrorData *e);
 
 /*
  * Make the puts visible at once together with the position and the watermark,

@@ -967,8 +967,9 @@ open_run(Run *run)
 		/* a flow made in the transaction has closed itself */
 		ErrorData *e = take_error();
 
-		/* a state that does not fit would take all memory at each try */
-		if (e->sqlerrcode == ERRCODE_OUT_OF_MEMORY && run->tries >= OPEN_TRIES)
+		/* a state that does not fit would take all memory at each try; memory
+		 * that this process lacks may be there the next time */
+		if (weir_state_is_exhausted(e) && run->tries >= OPEN_TRIES)
 			fail_run(run, e);
 		else if (survives(run, BY_OPENING, e, run->tries))
 		{

@@ -155,6 +155,25 @@ for my $view (qw(locking not_waiting not_waiting_long beside))
 }
 is($node->safe_psql('postgres', 'SELECT count(*) FROM weir.errors'), '0', 'no event was at fault');
 
+# A worker that gets no memory when it loads a view's state tries again.
+SKIP:
+{
+	skip 'needs a DEBUG=1 build', 4
+	  if $node->psql('postgres', 'SHOW weir.debug_points') != 0;
+	$node->append_conf('postgresql.conf', "weir.debug_points = 'view-open=memory'");
+	$from = -s $node->logfile;
+	$node->restart;
+	# at the 6th try; a state that does not fit would have been given up at the 4th
+	ok($node->poll_query_until('postgres', qq{
+		SELECT regexp_count(pg_read_file('$log', $from, 1000000), 'view [0-9]+ not opened: out of memory|has failed') >= 1}),
+		'a view is not opened for want of memory');
+	is($node->safe_psql('postgres', q{SELECT count(*) FROM weir.views WHERE state = 'failed'}), '0', 'none has failed');
+	$node->append_conf('postgresql.conf', "weir.debug_points = ''");
+	$node->reload;
+	weir_wait($node, 'all are opened');
+	weir_same($node, 'beside', 'SELECT sum(v), count(*) FROM d');
+}
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
