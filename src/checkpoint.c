@@ -887,8 +887,9 @@ publish_loaded(const BlobCount *count, void *arg)
 		weir_state_expect(l->state, count->ngroups);
 	l->told = true;
 	weir_state_reserve(l->state, l->puts, (int) l->n);
-	weir_state_publish(l->state, l->puts, (int) l->n, l->row->position,
-					   l->row->watermark);
+	/* its position is that of the whole, and there only with the last */
+	weir_state_publish(l->state, l->puts, (int) l->n, WEIR_NO_NUMBER,
+					   WEIR_NO_TIME);
 	l->n = 0;
 }
 
@@ -917,6 +918,7 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 	read_blobs(row, snapshot, load_group, publish_loaded, &l);
 	UnregisterSnapshot(snapshot);
 	weir_state_expect(state, 0);
+	weir_state_publish(state, NULL, 0, row->position, row->watermark);
 	version = weir_state_version(state);
 	weir_state_mark_clean(state, version);
 	weir_state_set_swept(state, row->closed_before);
