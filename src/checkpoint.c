@@ -758,7 +758,9 @@ static void
 read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		   WeirGroupCallback callback, BlobCallback taken, void *arg)
 {
-	MemoryContext cxt = NULL;
+	MemoryContext cxt = CurrentMemoryContext; /* of blobs */
+	MemoryContext old;
+	bool resets; /* they go when they are taken */
 	Relation rel;
 	Relation index;
 	ScanKeyData keys[2];
@@ -776,7 +778,8 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		seen = seen_create(CurrentMemoryContext,
 						   (uint32) Min(count.ngroups + 1, PG_INT32_MAX / 4),
 						   NULL);
-	else if (taken != NULL)
+	resets = taken != NULL && !count.several;
+	if (resets)
 		/* a reset keeps the first block, which is enough for most */
 		cxt = AllocSetContextCreate(
 			CurrentMemoryContext, "weir blobs", LOAD_BYTES + LOAD_BYTES / 4,
@@ -792,15 +795,9 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		Size offset = sizeof(BlobHeader);
 
 		CHECK_FOR_INTERRUPTS();
-		if (cxt != NULL)
-		{
-			MemoryContext old = MemoryContextSwitchTo(cxt);
-
-			blob = checked_blob(row, rel, tuple);
-			MemoryContextSwitchTo(old);
-		}
-		else
-			blob = checked_blob(row, rel, tuple);
+		old = MemoryContextSwitchTo(cxt);
+		blob = checked_blob(row, rel, tuple);
+		MemoryContextSwitchTo(old);
 		h = (const BlobHeader *) blob;
 		for (uint32 i = 0; i < h->ngroups; i++)
 		{
@@ -831,14 +828,14 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		{
 			taken(&count, arg);
 			waiting = 0;
-			if (cxt != NULL)
+			if (resets)
 				MemoryContextReset(cxt);
 		}
 	}
 	if (taken != NULL)
 		taken(&count, arg);
 	systable_endscan_ordered(scan);
-	if (cxt != NULL)
+	if (resets)
 		MemoryContextDelete(cxt);
 	if (seen != NULL)
 		seen_destroy(seen);
@@ -848,7 +845,6 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 
 typedef struct Loading
 {
-	const WeirPositionRow *row;
 	WeirState *state;
 	WeirRehash rehash;
 	void *arg;
@@ -905,7 +901,7 @@ weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 {
 	MemoryContext cxt;
 	MemoryContext old;
-	Loading l = {.row = row, .state = state, .rehash = rehash, .arg = arg};
+	Loading l = {.state = state, .rehash = rehash, .arg = arg};
 	uint64 version;
 
 	check_position_row(row, layout);

@@ -206,7 +206,6 @@ static uint32 wishes_seen;
 static bool must_sync = true;
 static bool extension_gone = false;
 static TimestampTz next_tick = 0;
-static bool adopt_again = false; /* at once: there are more */
 static TimestampTz next_retention = 0;
 static TimestampTz next_summaries = 0;
 static TimestampTz trace_until; /* 0: it has been removed */
@@ -2483,16 +2482,17 @@ adopt_prepared(void)
 	return more;
 }
 
-static void
+/* What is to be done now and then; when it wants to be done again. */
+static int64
 tick(TimestampTz now)
 {
+	volatile bool at_once = false;
 	ListCell *lc;
 
-	adopt_again = false;
 	PG_TRY();
 	{
 		if (my_index == 0)
-			adopt_again = adopt_prepared();
+			at_once = adopt_prepared();
 		must_sync = must_sync || has_orphans();
 		foreach(lc, streams)
 			advance_idle(lfirst(lc), now);
@@ -2514,6 +2514,7 @@ tick(TimestampTz now)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker_cxt);
+	return at_once ? 0 : TICK;
 }
 
 
@@ -2859,8 +2860,9 @@ iterate(void)
 		remove_trace();
 		if (weir_now() >= next_tick)
 		{
-			tick(weir_now());
-			next_tick = weir_now() + (adopt_again ? 0 : TICK);
+			int64 delay = tick(weir_now());
+
+			next_tick = weir_now() + delay;
 		}
 		release_advisory_locks();
 		end = weir_now();

@@ -56,12 +56,12 @@ make_work()
 	trap 'exit 143' TERM HUP
 }
 
-# The servers that are left in $work.
+# stop_servers [DIRECTORY...]: those that are left there, default in $work
 stop_servers()
 {
 	local pidfile
 
-	find "$work" -name postmaster.pid 2>/dev/null | while read -r pidfile; do
+	find "${@:-$work}" -name postmaster.pid 2>/dev/null | while read -r pidfile; do
 		kill -QUIT "$(head -n 1 "$pidfile")" 2>/dev/null || true
 	done
 }
