@@ -205,3 +205,17 @@ tally()
 		/^not ok [0-9]+/ { f++; next }
 		END { print p + 0, f + 0 }' "$1"
 }
+
+# What failed, in the output of pg_regress or prove -v: the tests with their
+# files, what they said, and the files that did not end well.
+failures()
+{
+	awk '
+		/^test\/.*\.pl \.\./ { file = $1 }
+		/^not ok [0-9]+/ && !/# TODO/ { print (file != "" ? file ": " : "") $0; next }
+		/\.\.\. +(FAILED|failed)/ || /^Bail out!|^FAILED--/ { print; next }
+		/^# +Failed test/ { said = 16 }
+		/^#/ && said > 0 && nsaid < 80 { said--; nsaid++; print "  " $0 }
+		/^Test Summary Report/ { report = 1 }
+		report { print }' "$1"
+}
