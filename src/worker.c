@@ -45,7 +45,8 @@
  *
  * Idleness: with idle_timeout, W of a stream without commits goes on with the
  * clock, from the last commit that this process has seen (or its start: the
- * server's downtime is not idleness).  It is moved by a record in the log, and
+ * server's downtime is not idleness; nor is the time in which nobody could take
+ * what was committed).  It is moved by a record in the log, and
  * only when that makes a window final, so an idle stream costs nothing.  In the
  * same way windows over now() are closed when their end has passed and nothing
  * else has arrived: by a record whose arrival says so.
@@ -2219,6 +2220,27 @@ read_options(Stream *s)
 	commit_transaction();
 }
 
+/*
+ * Has somebody seen all that is committed?  As long as nobody has, as all are
+ * busy or held back, there may have been commits that no clock here knows of.
+ */
+static bool
+is_seen(Oid stream)
+{
+	WeirNumber last = committed_number(stream);
+	ListCell *lc;
+
+	foreach(lc, cohorts)
+	{
+		Cohort *c = lfirst(lc);
+
+		if (c->stream == stream && c->position >= last &&
+			!weir_log_reader_pending(c->reader))
+			return true;
+	}
+	return false;
+}
+
 static void
 advance_idle(Stream *s, TimestampTz now)
 {
@@ -2232,7 +2254,7 @@ advance_idle(Stream *s, TimestampTz now)
 		now - s->commit_at < s->idle_timeout)
 		return;
 	target = Min(s->commit_watermark + (now - s->commit_at), END_TIMESTAMP - 1);
-	if (!would_close(s->oid, target))
+	if (!would_close(s->oid, target) || !is_seen(s->oid))
 		return;
 
 	start_transaction();
@@ -2838,6 +2860,7 @@ iterate(void)
 {
 	TimestampTz start = weir_now();
 	TimestampTz end;
+	bool busy;
 
 	if (ConfigReloadPending)
 	{
@@ -2853,34 +2876,25 @@ iterate(void)
 	if (extension_gone)
 		return;
 	open_runs(start);
-	if (!run_cohorts(start))
-	{
-		run_checkpoints(weir_now());
-		close_all_by_clock(weir_now());
-		remove_trace();
-		if (weir_now() >= next_tick)
-		{
-			int64 delay = tick(weir_now());
-
-			next_tick = weir_now() + delay;
-		}
-		release_advisory_locks();
-		end = weir_now();
-		pg_atomic_fetch_add_u64(&me->busy_us, end - start);
-		if (horizon_has_moved())
-			return;
-		pgstat_report_activity(STATE_IDLE, NULL);
-		(void) WaitLatch(MyLatch,
-						 WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 idle_time(end), PG_WAIT_EXTENSION);
-		pg_atomic_fetch_add_u64(&me->idle_us, weir_now() - end);
-		return;
-	}
+	busy = run_cohorts(start);
 	run_checkpoints(weir_now());
 	close_all_by_clock(weir_now());
 	remove_trace();
+	if (weir_now() >= next_tick)
+	{
+		int64 delay = tick(weir_now());
+
+		next_tick = weir_now() + delay;
+	}
 	release_advisory_locks();
-	pg_atomic_fetch_add_u64(&me->busy_us, weir_now() - start);
+	end = weir_now();
+	pg_atomic_fetch_add_u64(&me->busy_us, end - start);
+	if (busy || horizon_has_moved())
+		return;
+	pgstat_report_activity(STATE_IDLE, NULL);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 idle_time(end), PG_WAIT_EXTENSION);
+	pg_atomic_fetch_add_u64(&me->idle_us, weir_now() - end);
 }
 
 /*

@@ -125,6 +125,31 @@ SKIP:
 	$lock->query_safe("SELECT pg_advisory_lock(1465207378, hashtext('adopt-prepared'))");
 	is(counted('numbered in one look'), ($n + 9) . '|' . ($total + 9 * 5000), 'and counted');
 	$lock->query_safe('SELECT pg_advisory_unlock_all()');
+
+	# also while the worker has always something to fold
+	$node->safe_psql('postgres', "ALTER SYSTEM SET weir.debug_points = 'batch-folded=sleep'");
+	$node->reload;
+	my $writer = $node->background_psql('postgres', on_error_stop => 0);
+	$writer->query_until(qr/go/, <<'SQL');
+\echo go
+DO $$ BEGIN LOOP INSERT INTO s VALUES (0, '2026-01-01 00:01:00Z'); COMMIT; PERFORM pg_sleep(0.02); END LOOP; END $$;
+SQL
+	$node->poll_query_until('postgres', "SELECT count(*) > 50 FROM s WHERE id = 0") or die;
+	$node->psql('postgres', <<'SQL');
+BEGIN; INSERT INTO s VALUES (6000, '2026-01-01 00:01:00Z'); PREPARE TRANSACTION 'u';
+SET weir.debug_points = 'prepared-ended=error';
+COMMIT PREPARED 'u';
+SQL
+	my $seen;
+	for (my $i = 0; $i < 300 && !$seen; $i++)
+	{
+		$seen = $node->safe_psql('postgres', 'SELECT total FROM v') == $total + 9 * 5000 + 6000;
+		select(undef, undef, undef, 0.1) if !$seen;
+	}
+	ok($seen, 'numbered by a worker that is never idle');
+	$node->safe_psql('postgres',
+		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'DO %'");
+	eval { $writer->quit };
 	$node->safe_psql('postgres', 'ALTER SYSTEM RESET weir.debug_points');
 	$node->reload;
 	$lock->quit;
