@@ -807,7 +807,7 @@ my %fault = (
 		my $pid;
 
 		# after a crash workers take a moment
-		for (1 .. $f->{needed} ? 300 : 1)
+		for (1 .. ($f->{needed} ? 300 : 1))
 		{
 			$pid = worker_pid($f->{pick}) and last;
 			usleep(100_000);
