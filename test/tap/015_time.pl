@@ -265,22 +265,31 @@ $node->safe_psql('postgres', q{
 	  WITH (event_time = ts, watermark_delay = '0 s', idle_timeout = '2 s');
 	CREATE MATERIALIZED VIEW dv USING continuous AS
 	  SELECT window_end, count(*) AS n FROM d, tumble(ts, '2 s') GROUP BY window_end});
+my $minute = 0;
 for my $mode ('fast', 'immediate')
 {
-	my $at = $mode eq 'fast' ? '2020-01-01 00:00:00Z' : '2020-01-01 00:01:00Z';
-	my $inserted = time;
+	my $moved;
 
-	$node->safe_psql('postgres', "INSERT INTO d VALUES ('$at')");
-	$node->stop($mode);
-	usleep(50_000) while time < $inserted + 4;
-	$node->start;
-	ok($node->poll_query_until('postgres', "SELECT weir.is_final('dv', '$at'::timestamptz + interval '2 s')"),
-		"$mode: closed at last");
-	is($node->safe_psql('postgres', qq{
-		WITH e AS (SELECT substring(l from 'the stream being idle, since (.*)')::timestamptz AS arrival, weir.watermark('d') - '$at' AS moved
-		  FROM weir.explain('dv') l WHERE l LIKE 'Held by:%')
-		SELECT arrival - pg_postmaster_start_time() >= interval '2 s', moved >= interval '2 s', moved <= arrival - pg_postmaster_start_time() FROM e}),
-		't|t|t', "$mode: by the time since the start");
+	# once more if the clock has closed the window before the stop
+	for (1 .. 10)
+	{
+		my $at = sprintf('2020-01-01 00:%02d:00Z', $minute++);
+		my $inserted = time;
+
+		$node->safe_psql('postgres', "INSERT INTO d VALUES ('$at')");
+		$node->stop($mode);
+		usleep(50_000) while time < $inserted + 4;
+		$node->start;
+		$node->poll_query_until('postgres', "SELECT weir.is_final('dv', '$at'::timestamptz + interval '2 s')")
+		  or last;
+		$moved = $node->safe_psql('postgres', qq{
+			WITH e AS (SELECT substring(l from 'the stream being idle, since (.*)')::timestamptz - pg_postmaster_start_time() AS arrival,
+			    weir.watermark('d') - '$at' AS moved
+			  FROM weir.explain('dv') l WHERE l LIKE 'Held by:%')
+			SELECT arrival >= '0', arrival >= interval '2 s', moved >= interval '2 s', moved <= arrival FROM e});
+		last if $moved =~ /^t/;
+	}
+	is($moved, 't|t|t|t', "$mode: closed at last, by the time since the start");
 }
 
 # Retention takes the record that W is from; W stays, and says so.
