@@ -172,7 +172,7 @@ $before = dump_it('second');
 for my $l (@load)
 {
 	ok($l->{run}->pumpable, "$l->{name}: went on to the end") or diag($l->{out});
-	$l->{run}->signal('INT');
+	$l->{run}->signal('TERM');
 	IPC::Run::finish($l->{run});
 	unlike($l->{out}, qr/ERROR|FATAL|aborted/, "$l->{name}: no error");
 }
