@@ -13,6 +13,21 @@ use Time::HiRes qw(usleep);
 our @EXPORT = qw(weir_node weir_copy weir_try weir_patiently weir_wait weir_same
   weir_kill9 weir_start weir_log_is_clean);
 
+# A server may take as long to stop, with last checkpoints, as anything may take.
+$ENV{PGCTLTIMEOUT} //= $PostgreSQL::Test::Utils::timeout_default;
+
+# A session may live for longer than a query may take.
+if (my $background_psql = PostgreSQL::Test::Cluster->can('background_psql'))
+{
+	no warnings 'redefine';
+	*PostgreSQL::Test::Cluster::background_psql = sub {
+		my $psql = $background_psql->(@_);
+
+		$psql->set_query_timer_restart;
+		return $psql;
+	};
+}
+
 # weir_node($name, conf => lines, %init): a node with the settings of
 # test/pg_weir.conf and those lines, started, with the extension, whatever the
 # locale of the caller.
@@ -52,7 +67,7 @@ sub weir_copy
 sub weir_try
 {
 	my ($node, $sql) = @_;
-	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => 120) };
+	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => $PostgreSQL::Test::Utils::timeout_default) };
 
 	return defined $ret && $ret == 0 ? $out : undef;
 }
