@@ -8,6 +8,7 @@ use lib 'test/tap';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 use WeirTest;
 
 my $node = PostgreSQL::Test::Cluster->new('limits');
@@ -86,12 +87,15 @@ pass('workers are free: no error is left');
 
 # --------------------------------------------------------------- connections
 
+# those of the statements before may not be free yet
 my @sessions;
-for (1 .. 12)
+for (my $tries = 0; @sessions < 12 && $tries < 600; $tries++)
 {
-	my $psql = eval { $node->background_psql('postgres') } or last;
-	push @sessions, $psql;
+	my $psql = eval { $node->background_psql('postgres') };
+	push @sessions, $psql if $psql;
+	usleep(100_000) if !$psql;
 }
+is(scalar @sessions, 12, 'all connections are taken');
 my ($ret, $out, $err) = $node->psql('postgres', 'SELECT 1');
 like($err, qr/too many clients|remaining connection slots/, 'no connection is free');
 $sessions[0]->query_safe('INSERT INTO s SELECT i % 7, i FROM generate_series(1, 1000) i');
