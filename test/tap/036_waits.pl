@@ -28,9 +28,10 @@ sub ends
 		my $psql = IPC::Run::start(
 			[ 'psql', '-XAtq', '-v', 'VERBOSITY=sqlstate', '-c', $statement,
 				'-d', $node->connstr($db) . ' application_name=waiter' ], '>', \my $out, '2>', \$err);
-		my $waiter = "pg_stat_activity WHERE application_name = 'waiter' AND wait_event = '$waits_at'";
+		# it wakes up now and then, to look
+		my $waiter = q{pg_stat_activity WHERE application_name = 'waiter'};
 
-		ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM $waiter"), "$what waits");
+		ok($node->poll_query_until('postgres', "SELECT count(*) = 1 FROM $waiter AND wait_event = '$waits_at'"), "$what waits");
 		is(sql("SELECT $function(pid) FROM $waiter"), 't', "$what: $function");
 		ok(!IPC::Run::finish($psql), "$what ends");
 		like($err, qr/(?:ERROR|FATAL):  $code/, "$what: as it was told");
