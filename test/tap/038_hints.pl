@@ -134,7 +134,7 @@ $node->reload;
 $node->poll_query_until('postgres', q{SELECT current_setting('weir.debug_points') ~ 'cancel'})
   or die 'the setting has not changed';
 $from = -s $node->logfile;
-$node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid) FROM weir.workers');
+$node->safe_psql('postgres', 'SELECT pg_terminate_backend(pid, 60000) FROM weir.workers');
 transactions(3);
 $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM weir.workers}) or die 'no worker';
 weir_wait($node, 'errors: caught up');
