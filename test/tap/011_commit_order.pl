@@ -141,7 +141,7 @@ SET weir.debug_points = 'prepared-ended=error';
 COMMIT PREPARED 'u';
 SQL
 	my $seen;
-	for (my $i = 0; $i < 300 && !$seen; $i++)
+	for (my $i = 0; $i < 1200 && !$seen; $i++)
 	{
 		$seen = $node->safe_psql('postgres', 'SELECT total FROM v') == $total + 9 * 5000 + 6000;
 		select(undef, undef, undef, 0.1) if !$seen;
@@ -153,6 +153,7 @@ SQL
 	$node->safe_psql('postgres', 'ALTER SYSTEM RESET weir.debug_points');
 	$node->reload;
 	$lock->quit;
+	weir_wait($node, 'what it has committed is consumed');
 }
 
 for my $view ('v', 'w')
