@@ -159,7 +159,7 @@ for my $i (1 .. 30)
 			SELECT k, count(*) AS n, sum(x) AS x FROM s GROUP BY k;
 		INSERT INTO s SELECT i % 3, 1 FROM generate_series(1, 600) i;
 		COMMIT});
-	my $done = $node->safe_psql('one', q{SELECT weir.wait_for('v', '30 s')});
+	my $done = $node->safe_psql('one', q{SELECT weir.wait_for('v', '120 s')});
 	next if $done eq 't';
 	is($done, 't', "new extension $i: its view is maintained");
 	last;

@@ -105,7 +105,7 @@ sub query
 {
 	my ($sql) = @_;
 	my ($ret, $out) =
-	  eval { $node->psql('postgres', $sql, timeout => 120) };
+	  eval { $node->psql('postgres', $sql, timeout => 400) };
 	return defined $ret && $ret == 0 ? $out : undef;
 }
 

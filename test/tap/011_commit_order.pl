@@ -34,7 +34,7 @@ SQL
 sub counted
 {
 	my ($what) = @_;
-	is($node->safe_psql('postgres', "SELECT weir.wait_for(NULL, '60 s')"),
+	is($node->safe_psql('postgres', "SELECT weir.wait_for(NULL, '120 s')"),
 		't', "$what: consumed");
 	return $node->safe_psql('postgres', 'SELECT n, total FROM v');
 }

@@ -52,7 +52,7 @@ sub events
 sub exact
 {
 	my ($what) = @_;
-	is(weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')"), 't', "$what: consumed");
+	is(weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')"), 't', "$what: consumed");
 	for my $view (sort keys %batch)
 	{
 		is( weir_patiently($node, "SELECT (SELECT count(*) FROM (TABLE $view EXCEPT ALL"
@@ -120,7 +120,7 @@ CREATE FUNCTION counting(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
 CREATE TABLE c (k int) USING stream;
 CREATE MATERIALIZED VIEW counted USING continuous AS
   SELECT count(*) AS n, sum(counting(k)) AS total FROM c;
-SELECT weir.wait_for('counted', '60 s');
+SELECT weir.wait_for('counted', '120 s');
 SELECT weir.checkpoint();
 SQL
 my $inserted = 1000;
@@ -129,7 +129,7 @@ my $on_disk = q{SELECT coalesce(max(position), 0) FROM weir.view_position
 my $position = $node->safe_psql('postgres', $on_disk);
 $node->safe_psql('postgres', <<'SQL');
 INSERT INTO c SELECT i FROM generate_series(1, 1000) i;
-SELECT weir.wait_for('counted', '60 s');
+SELECT weir.wait_for('counted', '120 s');
 SQL
 
 sub folds { return $node->safe_psql('postgres', 'SELECT last_value FROM folds') }
@@ -289,7 +289,7 @@ $from = -s $node->logfile;
 $node->safe_psql('postgres', 'SELECT weir.checkpoint()');
 $node->safe_psql('postgres', "UPDATE weir.view_position SET view = view WHERE view = 'win'::regclass");
 events();
-$node->safe_psql('postgres', "SELECT weir.wait_for('win', '60 s'); SELECT weir.checkpoint()");
+$node->safe_psql('postgres', "SELECT weir.wait_for('win', '120 s'); SELECT weir.checkpoint()");
 like(slurp_file($node->logfile, $from), qr/continuous view \d+ has another owner/, 'of two owners one gives up');
 exact('with one owner');
 
@@ -299,12 +299,12 @@ CREATE TYPE pair AS (a int, b text);
 CREATE TABLE p (k pair) USING stream;
 CREATE MATERIALIZED VIEW pairs USING continuous AS SELECT k, count(*) AS n FROM p GROUP BY k;
 INSERT INTO p VALUES ('(1,a)'), ('(1,a)'), ('(1,b)');
-SELECT weir.wait_for('pairs', '60 s');
+SELECT weir.wait_for('pairs', '120 s');
 SELECT weir.checkpoint();
 ALTER TYPE pair ADD ATTRIBUTE c int;
 SQL
 $node->restart('immediate');
-(undef, undef, my $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT weir.wait_for('pairs', '60 s')");
+(undef, undef, my $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSELECT weir.wait_for('pairs', '120 s')");
 like($err, qr/ERROR:  55000: .*"pairs"/, 'another form than now: the view has failed');
 like($node->safe_psql('postgres', "SELECT error FROM weir.views WHERE view = 'pairs'::regclass"),
 	qr/checkpoint of continuous view "pairs" cannot be read/, 'and says why');

@@ -23,7 +23,7 @@ $node->safe_psql(
 		END LOOP;
 	END $$;
 	CREATE MATERIALIZED VIEW v USING continuous AS SELECT count(*) AS n FROM s513});
-is($node->safe_psql('postgres', q{SELECT weir.wait_for('v', '60 s')}), 't', 'built');
+is($node->safe_psql('postgres', q{SELECT weir.wait_for('v', '120 s')}), 't', 'built');
 is($node->safe_psql('postgres', 'SELECT n FROM v'), '1', 'its first row');
 
 $node->safe_psql('postgres', q{SELECT weir.pause('v')});
@@ -32,7 +32,7 @@ my ($rc, $out, $err) = $node->psql('postgres', 'TRUNCATE s513');
 like($err, qr/has not consumed all of its events/, 'TRUNCATE is refused');
 
 $node->safe_psql('postgres', q{SELECT weir.resume('v')});
-is($node->safe_psql('postgres', q{SELECT weir.wait_for('v', '60 s')}), 't', 'resumed');
+is($node->safe_psql('postgres', q{SELECT weir.wait_for('v', '120 s')}), 't', 'resumed');
 is($node->safe_psql('postgres', 'SELECT n FROM v'), '2', 'and waited for');
 $node->safe_psql('postgres', 'TRUNCATE s513');
 is($node->safe_psql('postgres', 'SELECT n FROM v'), '2', 'TRUNCATE once all is consumed');
@@ -40,7 +40,7 @@ is($node->safe_psql('postgres', 'SELECT n FROM v'), '2', 'TRUNCATE once all is c
 # one that gets a place later
 $node->safe_psql('postgres', 'DROP TABLE s1');
 $node->safe_psql('postgres', 'INSERT INTO s513 VALUES (3)');
-is($node->safe_psql('postgres', q{SELECT weir.wait_for('v', '60 s')}), 't', 'with a place');
+is($node->safe_psql('postgres', q{SELECT weir.wait_for('v', '120 s')}), 't', 'with a place');
 is($node->safe_psql('postgres', 'SELECT n FROM v'), '3', 'all three');
 weir_log_is_clean($node);
 $node->stop;

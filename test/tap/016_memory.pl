@@ -50,7 +50,7 @@ sub differences
 }
 
 $node->safe_psql('postgres', 'CALL feed(0, 2)');
-is($node->safe_psql('postgres', "SELECT weir.wait_for(NULL, '60 s')"), 't', 'views run');
+is($node->safe_psql('postgres', "SELECT weir.wait_for(NULL, '120 s')"), 't', 'views run');
 
 my $old = $node->background_psql('postgres');
 $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
@@ -74,7 +74,7 @@ is( $old->query_safe("SELECT count(*), sum(n) FROM tum WHERE window_start = time
 $old->query_safe('COMMIT');
 $old->quit;
 $node->safe_psql('postgres', 'CALL feed(121, 140)');
-is($node->safe_psql('postgres', "SELECT weir.wait_for(NULL, '60 s')"), 't', 'it goes on');
+is($node->safe_psql('postgres', "SELECT weir.wait_for(NULL, '120 s')"), 't', 'it goes on');
 is($node->safe_psql('postgres', differences($_)), '0', "$_: exact in the end") foreach sort keys %batch;
 $node->stop('immediate');
 $node->start;

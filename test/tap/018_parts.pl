@@ -222,7 +222,7 @@ $node->safe_psql('postgres', 'CREATE MATERIALIZED VIEW db USING continuous AS'
 	  . " SELECT window_start, count(*) AS n FROM d, tumble(ts, '1 minute') GROUP BY window_start");
 foreach my $what ('built', 'rebuilt')
 {
-	is($node->safe_psql('postgres', "SELECT weir.wait_for('db', '60 s')"), 't', $what);
+	is($node->safe_psql('postgres', "SELECT weir.wait_for('db', '120 s')"), 't', $what);
 	is($node->safe_psql('postgres', "SELECT state FROM weir.views WHERE view = 'db'::regclass"), 'running', "$what: it runs");
 	$node->safe_psql('postgres', 'REFRESH MATERIALIZED VIEW db') if $what eq 'built';
 }
@@ -258,7 +258,7 @@ foreach my $case (
 	weir_patiently($node, 'ALTER SYSTEM RESET weir.debug_points');
 	weir_patiently($node, 'SELECT pg_reload_conf()');
 	weir_patiently($node, "SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
-	is(weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')"), 't', "$point, $action: consumed");
+	is(weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')"), 't', "$point, $action: consumed");
 	foreach my $view (qw(dv ds))
 	{
 		my $query = $view eq 'dv'

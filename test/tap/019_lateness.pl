@@ -47,7 +47,7 @@ ok($node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_a
 insert($_) for 105, 35;
 # so do its successors, before they have judged anything
 my $died = 0;
-for (1 .. 600)
+for (1 .. 2400)
 {
 	$died = () = slurp_file($node->logfile) =~ /exited with exit code 1/g;
 	last if $died > 2;

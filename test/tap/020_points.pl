@@ -247,7 +247,7 @@ sub exact
 
 	# views that failed at the point go on
 	weir_patiently($node, "SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
-	my $done = weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+	my $done = weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')");
 	weir_patiently($node, 'SELECT weir.checkpoint()');
 	foreach my $name (sort keys %checks)
 	{
@@ -317,16 +317,16 @@ sub go_on_after_trim
 	if (!defined weir_try($node, "SELECT weir.resume('holds')"))
 	{
 		# no worker, or it is lost indeed
-		weir_patiently($node, "SELECT weir.wait_for('moves', '60 s')");
+		weir_patiently($node, "SELECT weir.wait_for('moves', '120 s')");
 		my $state = weir_patiently($node, "SELECT state FROM weir.views WHERE view = 'holds'::regclass");
 		my $rows = weir_patiently($node, 'TABLE holds');
 		$wrong .= "state $state with $rows, not $kept\n" if $state ne 'lost' || $rows ne $kept;
 		weir_patiently($node, 'REFRESH MATERIALIZED VIEW holds');
-		weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+		weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')");
 		$behind = weir_patiently($node, 'SELECT m.n - h.n FROM moves m, holds h');
 		return;
 	}
-	weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+	weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')");
 	my $now = weir_patiently($node, 'SELECT m.n - h.n FROM moves m, holds h');
 	$wrong .= "$now events behind, not $behind\n" if $now ne $behind;
 }
@@ -353,7 +353,7 @@ sub restored
 
 	for (1 .. 1200)
 	{
-		my ($rc, $text) = eval { $node->psql('restored', $sql, timeout => 120) };
+		my ($rc, $text) = eval { $node->psql('restored', $sql, timeout => 180) };
 		return $text if defined $rc && $rc == 0;
 		usleep(50_000);
 	}
@@ -384,10 +384,10 @@ sub restore
 		$stopped = restored("SELECT view FROM weir.views WHERE state = 'stopped'");
 		restored("REFRESH MATERIALIZED VIEW $_") for split /\n/, $stopped;
 	}
-	is(restored("SELECT weir.wait_for(NULL, '60 s')"), 't', 'the copy has caught up');
+	is(restored("SELECT weir.wait_for(NULL, '120 s')"), 't', 'the copy has caught up');
 	is(restored($rows), weir_patiently($node, $rows), 'the copy is the same');
 	restored("INSERT INTO s VALUES (0, 1, 1, '2026-01-01Z')");
-	restored("SELECT weir.wait_for(NULL, '60 s')");
+	restored("SELECT weir.wait_for(NULL, '120 s')");
 	is(restored('SELECT sum(n) FROM live'), weir_patiently($node, 'SELECT sum(n) + 1 FROM live'), 'and goes on');
 }
 
@@ -406,7 +406,7 @@ my %session = (
 	truncate => sub {
 		return ("BEGIN;\nINSERT INTO cut SELECT generate_series(1, 20);\n"
 			  . "INSERT INTO cut_twin SELECT generate_series(1, 20);\nCOMMIT;\n"
-			  . "SELECT weir.wait_for('of_cut', '30 s');\nTRUNCATE cut;\n") x $hits;
+			  . "SELECT weir.wait_for('of_cut', '60 s');\nTRUNCATE cut;\n") x $hits;
 	},
 	wish => sub {
 		return ("DROP MATERIALIZED VIEW IF EXISTS extra;\n$create_extra;\n"
@@ -445,7 +445,7 @@ my %before = (
 my %after = (
 	trim => sub { go_on_after_trim(); is($wrong, '', 'lost, or nothing lost'); $wrong = '' },
 	truncate => sub {
-		weir_patiently($node, "SELECT weir.wait_for('of_cut', '60 s'); TRUNCATE cut");
+		weir_patiently($node, "SELECT weir.wait_for('of_cut', '120 s'); TRUNCATE cut");
 		is(weir_patiently($node, 'SELECT count(*) FROM cut'), '0', 'truncated');
 	},
 	summary => sub {

@@ -90,7 +90,7 @@ sub exact
 	my $bad = '';
 
 	weir_patiently($node, "SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'");
-	my $done = weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+	my $done = weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')");
 	$bad .= 'not consumed; ' if $done ne 't';
 	weir_patiently($node, 'SELECT weir.checkpoint()');
 	my $rows = weir_patiently($node, $differ);
@@ -131,7 +131,7 @@ for my $point (
 
 		# consumed and not written when the point comes
 		weir_patiently($node, events());
-		weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+		weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')");
 		weir_patiently($node, "ALTER SYSTEM SET weir.debug_points = '$point=$action'");
 		weir_patiently($node, 'SELECT pg_reload_conf()');
 		weir_try($node, events());
@@ -154,7 +154,7 @@ $n++;
 weir_patiently($node, "INSERT INTO s SELECT $n, i % 7, repeat('x', i % 300),"
 	  . " timestamptz '2026-01-01 00:00Z' + i % 120 * interval '1 second'"
 	  . ' FROM generate_series(1, 120000) i');
-weir_patiently($node, "SELECT weir.wait_for(NULL, '60 s')");
+weir_patiently($node, "SELECT weir.wait_for(NULL, '120 s')");
 for (1 .. 4)
 {
 	$n++;

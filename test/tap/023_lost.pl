@@ -226,7 +226,7 @@ SKIP:
 		my $all = sql('SELECT count(*) FROM s');
 		my $from = -s $node->logfile;
 		sql(q{ALTER TABLE s SET (retention = '1 us')});
-		for (1 .. 600)
+		for (1 .. 1200)
 		{
 			last if substr(slurp_file($node->logfile), $from) =~ /signal 9/;
 			select(undef, undef, undef, 0.1);

@@ -27,7 +27,7 @@ sub trace_becomes
 {
 	my ($wanted) = @_;
 
-	for (1 .. 600)
+	for (1 .. 2400)
 	{
 		my $text = -f $trace ? slurp_file($trace) : 'none';
 		return $text if $text =~ /^$wanted$/;
@@ -42,7 +42,7 @@ for (1 .. 10)
 {
 	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid, 60000) FROM weir.workers});
 	$node->safe_psql('postgres', 'INSERT INTO s VALUES (1)');
-	$comes .= $node->safe_psql('postgres', q{SELECT weir.wait_for(timeout => '20 s')});
+	$comes .= $node->safe_psql('postgres', q{SELECT weir.wait_for(timeout => '40 s')});
 }
 is($comes, 't' x 10, 'a worker that is asked to end comes again');
 is($node->safe_psql('postgres', 'SELECT n FROM v'), '10', 'each goes on where the last has stopped');
@@ -67,7 +67,7 @@ SKIP:
 		my $pid = weir_patiently($node, q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'});
 		die "no pid: $pid" unless $pid =~ /^\d+$/;
 		kill('KILL', $pid);
-		for (1 .. 600)
+		for (1 .. 2400)
 		{
 			last if substr(slurp_file($log), $from) =~ /accept connections/;
 			usleep(50_000);
@@ -88,7 +88,7 @@ SKIP:
 		'it is started ever more seldom');
 	weir_patiently($node, 'ALTER SYSTEM RESET weir.debug_points');
 	weir_patiently($node, 'SELECT pg_reload_conf()');
-	is(weir_patiently($node, q{SELECT weir.wait_for(timeout => '60 s')}), 't', 'in the end it gets through');
+	is(weir_patiently($node, q{SELECT weir.wait_for(timeout => '120 s')}), 't', 'in the end it gets through');
 	is(weir_patiently($node, 'SELECT n FROM v'), '11', 'and nothing is lost');
 	is(trace_becomes('none'), 'none', 'and all is forgotten');
 }

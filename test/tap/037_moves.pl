@@ -61,7 +61,7 @@ ok($node->poll_query_until('postgres',
 move('DROP MATERIALIZED VIEW v1');
 sql('GRANT TRIGGER ON s2 TO one');
 sql("SELECT weir.resume('v2')");
-is(sql("SELECT weir.wait_for('v2', '30 s')"), 't', 'it runs on, elsewhere');
+is(sql("SELECT weir.wait_for('v2', '120 s')"), 't', 'it runs on, elsewhere');
 weir_same($node, 'v2', 'SELECT k, count(*) FROM s2 GROUP BY k');
 
 # A rebuild takes the place of its predecessor just before another worker, who has

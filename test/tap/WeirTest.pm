@@ -67,7 +67,7 @@ sub weir_copy
 sub weir_try
 {
 	my ($node, $sql) = @_;
-	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => $PostgreSQL::Test::Utils::timeout_default) };
+	my ($ret, $out) = eval { $node->psql('postgres', $sql, timeout => 180) };
 
 	return defined $ret && $ret == 0 ? $out : undef;
 }
