@@ -157,11 +157,12 @@ my $verdicts = sub {
 		SELECT v.*, weir.is_final('$view', window_end) FROM $view v ORDER BY v}) ];
 };
 # let all windows close that the clock can close, so that nothing moves any more
-$node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM arriving WHERE NOT weir.is_final('arriving', window_end))
+weir_wait($node, 'all is there that may close');
+ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM arriving WHERE NOT weir.is_final('arriving', window_end))
 	AND NOT EXISTS (SELECT FROM arriving_session WHERE NOT weir.is_final('arriving_session', window_end))
 	AND NOT EXISTS (SELECT FROM arriving_hop WHERE NOT weir.is_final('arriving_hop', window_end))
 	AND NOT EXISTS (SELECT FROM hopping WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('hopping', window_end))
-	AND NOT EXISTS (SELECT FROM patient WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('patient', window_end))});
+	AND NOT EXISTS (SELECT FROM patient WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('patient', window_end))}), 'nothing moves any more');
 my %live = map { $_ => $verdicts->($_) } sort keys %views;
 $make->('_new');
 for my $v (sort keys %views)
