@@ -10,8 +10,8 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(weir_node weir_copy weir_try weir_patiently weir_wait weir_same
-  weir_kill9 weir_start weir_log_is_clean);
+our @EXPORT = qw(weir_node weir_copy weir_try weir_patiently weir_wait weir_go_on
+  weir_same weir_kill9 weir_start weir_log_is_clean);
 
 # A server may take as long to stop, with last checkpoints, as anything may take.
 $ENV{PGCTLTIMEOUT} //= $PostgreSQL::Test::Utils::timeout_default;
@@ -93,6 +93,23 @@ sub weir_wait
 
 	is($node->safe_psql('postgres', "SELECT weir.wait_for(timeout => '120 s')"),
 		't', $what // 'views have caught up');
+}
+
+# Views that have failed go on, and have consumed all that is committed: also one
+# that fails only now, by a worker that has yet to hear that the cause is gone.
+# True if all have.
+sub weir_go_on
+{
+	my ($node) = @_;
+	my $done;
+
+	for (1 .. 100)
+	{
+		weir_patiently($node, q{SELECT weir.resume(view) FROM weir.views WHERE state = 'failed'});
+		$done = weir_patiently($node, q{SELECT weir.wait_for(timeout => '120 s')});
+		last if weir_patiently($node, q{SELECT count(*) FROM weir.views WHERE state = 'failed'}) eq '0';
+	}
+	return $done eq 't';
 }
 
 # The oracle: the view's rows are those of its query run over the stream.
