@@ -785,18 +785,27 @@ put_row(Inserter *ins, const LateHeader *header, MinimalTuple tuple)
 		flush_insert(ins);
 }
 
-/* Delete what the table holds of the view, of windows with end > after. */
+/*
+ * Delete what the table holds of the view, of windows with end > after.  If it
+ * is published and has no replica identity, DELETE is refused, also of nothing:
+ * so that is not tried.
+ */
 static void
 delete_rows(Oid view, Relation rel, bool is_timestamptz, int64 after)
 {
 	Oid types[] = {OIDOID, late_column_type(LATE_WINDOW_END, is_timestamptz)};
 	Datum values[] = {ObjectIdGetDatum(view), Int64GetDatum(after)};
 	bool all = after == PG_INT64_MIN;
-	char *sql = psprintf("DELETE FROM ONLY %s WHERE late_view = $1%s",
-						 table_name(rel), all ? "" : " AND window_end > $2");
-	int rc =
-		SPI_execute_with_args(sql, all ? 1 : 2, types, values, NULL, false, 0);
+	char *rows = psprintf("FROM ONLY %s WHERE late_view = $1%s",
+						  table_name(rel), all ? "" : " AND window_end > $2");
+	int rc = SPI_execute_with_args(psprintf("SELECT %s LIMIT 1", rows),
+								   all ? 1 : 2, types, values, NULL, false, 1);
 
+	if (rc == SPI_OK_SELECT && SPI_processed == 0)
+		return;
+	if (rc == SPI_OK_SELECT)
+		rc = SPI_execute_with_args(psprintf("DELETE %s", rows), all ? 1 : 2,
+								   types, values, NULL, false, 0);
 	if (rc != SPI_OK_DELETE)
 		elog(ERROR, "unexpected result of SPI_execute_with_args: %s",
 			 SPI_result_code_string(rc));

@@ -104,6 +104,23 @@ is( $sub->safe_psql('postgres', q{BEGIN; SET LOCAL session_replication_role = re
 	'1', 'sessions are not kept out');
 $sub->safe_psql('postgres', 'DROP SUBSCRIPTION every');
 
+# A late table is in it, too: nothing need be deleted from it until a rebuild has
+# late events to replace, which needs a replica identity.
+$pub->safe_psql('postgres', q{
+	CREATE TABLE l (id int, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '0 s');
+	CREATE MATERIALIZED VIEW lv USING continuous WITH (late_table = 'l_late') AS
+		SELECT window_end, count(*) AS n FROM l, tumble(ts, '1 minute') GROUP BY window_end;
+	REFRESH MATERIALIZED VIEW lv;
+	INSERT INTO l VALUES (1, '2026-01-02Z');
+	INSERT INTO l VALUES (2, '2026-01-01Z')});
+weir_wait($pub, 'a view with a late table that is published');
+$pub->safe_psql('postgres', 'SELECT weir.checkpoint(); REFRESH MATERIALIZED VIEW lv');
+ok($pub->poll_query_until('postgres', q{SELECT error ~ 'replica identity' FROM weir.views WHERE view = 'lv'::regclass}), 'to replace its rows it needs a replica identity');
+is($pub->safe_psql('postgres', 'SELECT count(*) FROM l_late'), '1', 'which are there');
+$pub->safe_psql('postgres', 'ALTER TABLE l_late REPLICA IDENTITY FULL');
+ok(weir_go_on($pub), 'it goes on with one');
+is($pub->safe_psql('postgres', 'SELECT weir.checkpoint(); SELECT count(*) FROM l_late'), "\n1", 'and replaces them');
+
 # ---- into a stream ----
 my $events = 'id int, ts timestamptz NOT NULL, x int';
 $_->safe_psql('postgres', 'CREATE DATABASE "into"') for $pub, $sub;
