@@ -18,10 +18,12 @@ my $from = sub { $pub->connstr($_[0]) =~ s/'/''/gr };
 # The same on both, so that their OIDs are the same, too.
 my $query = q{SELECT window_end, count(*) AS n, sum(id) AS s FROM s, tumble(ts, '1 minute') GROUP BY window_end};
 $_->safe_psql('postgres', qq{
+	BEGIN; -- no worker takes OIDs meanwhile
 	CREATE TABLE p (id int PRIMARY KEY, t text);
 	CREATE TABLE s (id int, ts timestamptz NOT NULL, t text) USING stream WITH (event_time = ts, watermark_delay = '0 s');
 	CREATE MATERIALIZED VIEW v USING continuous WITH (late_table = 'late') AS $query;
-	CREATE MATERIALIZED VIEW u USING continuous AS SELECT id % 10 AS k, count(*) AS n FROM s GROUP BY 1})
+	CREATE MATERIALIZED VIEW u USING continuous AS SELECT id % 10 AS k, count(*) AS n FROM s GROUP BY 1;
+	COMMIT})
   for $pub, $sub;
 my $insert = sub {
 	my ($node, $first, $last) = @_;
@@ -128,7 +130,7 @@ $pub->safe_psql('into', "CREATE TABLE e ($events); CREATE PUBLICATION e FOR TABL
 	INSERT INTO e SELECT i, timestamptz '2026-01-01Z' + i * interval '1 s', 1 FROM generate_series(1, 500) i");
 my %into = (
 	per_minute => q{SELECT window_end, count(*) AS n, sum(x) AS x FROM e, tumble(ts, '1 minute') GROUP BY window_end},
-	per_id     => q{SELECT id, count(*) AS n, sum(x) AS x, array_agg(x) AS xs FROM e GROUP BY id});
+	per_id     => q{SELECT id, count(*) AS n, sum(x) AS x, array_agg(x ORDER BY x) AS xs FROM e GROUP BY id});
 $sub->safe_psql('into', join '; ', 'CREATE EXTENSION pg_weir',
 	"CREATE TABLE e ($events) USING stream WITH (event_time = ts, watermark_delay = '1 day')",
 	map { "CREATE MATERIALIZED VIEW $_ USING continuous AS $into{$_}" } sort keys %into);
