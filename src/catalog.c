@@ -1655,6 +1655,17 @@ weir_catalog_position_put(const WeirPositionRow *row, ItemPointer tid)
 }
 
 bool
+weir_catalog_position_hold(const WeirPositionRow *row, ItemPointer tid)
+{
+	Relation rel =
+		weir_catalog_open("view_position", Natts_position, RowExclusiveLock);
+	bool ok = lock_position(rel, row, tid);
+
+	table_close(rel, NoLock);
+	return ok;
+}
+
+bool
 weir_catalog_needs_log(Oid view, WeirPosition *position)
 {
 	WeirWish wish;

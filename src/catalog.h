@@ -232,6 +232,10 @@ extern void weir_catalog_position_check(const WeirPositionRow *row);
  */
 extern bool weir_catalog_position_put(const WeirPositionRow *row,
 									  ItemPointer tid);
+/* Until the end of the transaction nobody else puts it, or holds it; false: as
+ * above. */
+extern bool weir_catalog_position_hold(const WeirPositionRow *row,
+									   ItemPointer tid);
 
 /*
  * What the view's generations, but for lost ones, have consumed durably.  False:

@@ -37,12 +37,25 @@
  *	48	the groups, each: int64 pane, uint32 keylen, uint32 statelen, key,
  *		state; key and state each padded with zeroes to 8 bytes
  *
- * A group may be in several blobs; the one with the largest seq counts.  Its
- * key has the same bytes in all of them, because a group keeps the key it was
- * made with.  Groups of panes up to closed_before do not count (they are in
- * the heap), so that closing a pane need not touch its blobs.  When the blobs
- * have grown to twice the live state, dead ones are deleted and, if that does
- * not help, all groups are written again.
+ * A group may be in several blobs; of those with a seq up to the position row's
+ * the largest counts.  Its key has the same bytes in all of them, because a group
+ * keeps the key it was made with.  Groups of panes up to closed_before do not count
+ * (they are in the heap), so that closing a pane need not touch its blobs.  When
+ * the blobs have grown to twice the live state, dead ones are deleted and, if that
+ * does not help, all groups are written again.
+ *
+ * Ahead of a checkpoint: while it is being written the view's batches wait.  So if
+ * there is much to write, passes go through the dirty groups before, in slices
+ * between batches, each a transaction of its own.  Their blobs have larger seqs
+ * than the position row, and count for nothing: who reads passes over them.  A
+ * group that is written after a pass has begun is dirty still, whether the pass
+ * has met it or not, and the next pass or the checkpoint has it with a larger seq.
+ * So once the position row has a seq larger than all of them, each group's newest
+ * version is what it is at that position.
+ * What a dead process has left (its seqs are not known any more) is deleted by the
+ * first checkpoint of its successor, which writes nothing ahead before that; and
+ * only who holds the newest version of the position row writes ahead, so nobody
+ * adds to it behind the successor's back.
  *
  * The layout of the states (aggregate.c) is in the position row, compared before
  * anything is loaded.  It says what there is to say of versions of the server:
@@ -67,6 +80,7 @@
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -168,7 +182,8 @@ typedef struct BlobWriter
 	Size used;
 	uint32 ngroups;
 	int64 max_pane;
-	int64 bytes; /* of all blobs written */
+	int64 bytes;  /* of all blobs written */
+	uint64 total; /* groups in them */
 } BlobWriter;
 
 static void
@@ -219,6 +234,7 @@ write_blob(BlobWriter *w)
 	MemoryContextReset(w->row_cxt);
 
 	w->bytes += w->used;
+	w->total += w->ngroups;
 	start_blob(w);
 }
 
@@ -304,16 +320,16 @@ blob_size(HeapTuple tuple, TupleDesc desc)
 }
 
 /*
- * Delete blobs of panes up to closed_before (all_of_them: of all panes).
- * Returns the bytes that remain.
+ * Delete blobs of panes up to row->closed_before, those with a seq below
+ * "below", and those above "above".  Returns the bytes that remain.
  */
 static int64
-prune_blobs(Relation rel, const WeirPositionRow *row, int64 closed_before,
-			bool all_of_them)
+prune_blobs(Relation rel, const WeirPositionRow *row, int64 below, int64 above)
 {
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple tuple;
+	int64 closed_before = row->closed_before;
 	int64 remain = 0;
 
 	blob_keys(keys, row->view, row->generation);
@@ -321,28 +337,38 @@ prune_blobs(Relation rel, const WeirPositionRow *row, int64 closed_before,
 							  GetActiveSnapshot(), 2, keys);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
+		TupleDesc desc = RelationGetDescr(rel);
 		bool isnull;
-		int64 max_pane;
+		int64 seq =
+			DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
+		int64 max_pane = DatumGetInt64(
+			heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
-		max_pane = DatumGetInt64(heap_getattr(tuple, Anum_state_max_pane,
-											  RelationGetDescr(rel), &isnull));
-		if (all_of_them)
+		if (seq < below)
 			CatalogTupleDelete(rel, &tuple->t_self);
-		else if (closed_before != PG_INT64_MIN && max_pane <= closed_before)
+		else if (seq > above ||
+				 (closed_before != PG_INT64_MIN && max_pane <= closed_before))
 		{
-			/* gone for good if max_pane is not what was written */
+			/* gone for good if seq or max_pane is not what was written */
 			pfree(unconstify(char *, checked_blob(row, rel, tuple)));
 			CatalogTupleDelete(rel, &tuple->t_self);
 		}
 		else
-			remain += blob_size(tuple, RelationGetDescr(rel));
+			remain += blob_size(tuple, desc);
 	}
 	systable_endscan(scan);
 	/* the same transaction may prune again: it must not meet these any more */
 	CommandCounterIncrement();
 	UpdateActiveSnapshotCommandId();
 	return remain;
+}
+
+/* More than this is worth a rewrite. */
+static int64
+enough_bytes(const WeirCheckpoint *c)
+{
+	return SLACK_BYTES + 2 * (int64) pg_atomic_read_u64(&c->v->state_bytes);
 }
 
 /* Moves windows to the heap; false: none closes. */
@@ -379,6 +405,26 @@ weir_checkpoint_close(WeirCheckpoint *c, int64 final_before)
 	return closes;
 }
 
+/* DROP, ALTER and REFRESH hold more; they must not find a half of us. */
+static Relation
+lock_view(const WeirCheckpoint *c)
+{
+	Relation view;
+
+	if (!ConditionalLockRelationOid(c->row.view, AccessShareLock))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("could not lock continuous view \"%s\" for its "
+							   "checkpoint",
+							   view_name(c->row.view))));
+	view = try_relation_open(c->row.view, NoLock);
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("continuous view with OID %u does not exist any more",
+						c->row.view)));
+	return view;
+}
+
 bool
 weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 {
@@ -391,24 +437,20 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	uint64 version;
 	int64 blob_bytes = c->blob_bytes;
 	int64 rows;
+	uint64 after;
+	bool ahead;
 	bool closes;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	view = lock_view(c);
+	/* before the snapshot: nobody adds blobs that it does not show */
+	if (ItemPointerIsValid(&tid) && !weir_catalog_position_hold(&c->row, &tid))
+	{
+		AbortCurrentTransaction();
+		return false;
+	}
 	PushActiveSnapshot(GetTransactionSnapshot());
-
-	/* DROP, ALTER and REFRESH hold more; they must not find a half of us */
-	if (!ConditionalLockRelationOid(c->row.view, AccessShareLock))
-		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						errmsg("could not lock continuous view \"%s\" for its "
-							   "checkpoint",
-							   view_name(c->row.view))));
-	view = try_relation_open(c->row.view, NoLock);
-	if (view == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("continuous view with OID %u does not exist any more",
-						c->row.view)));
 	oldest = c->row.answering ? GetOldestNonRemovableTransactionId(view)
 							  : ReadNextTransactionId();
 	relation_close(view, NoLock);
@@ -419,7 +461,7 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 		final_before = c->parts(c->arg);
 	closes = close_windows(c, final_before, &rows);
 	row = c->row;
-	row.checkpoint_seq++;
+	row.checkpoint_seq = Max(row.checkpoint_seq, c->ahead.seq) + 1;
 	if (final_before != PG_INT64_MIN)
 		row.closed_before = Max(row.closed_before, final_before);
 	row.final_rows += rows;
@@ -429,20 +471,25 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	open_writer(&w, &row);
 
 	if (blob_bytes < 0)
-		blob_bytes = prune_blobs(w.rel, &row, row.closed_before, false);
-	if (!c->full && blob_bytes > SLACK_BYTES)
+		blob_bytes =
+			prune_blobs(w.rel, &row, PG_INT64_MIN, c->row.checkpoint_seq);
+	ahead = c->ahead.through != 0 && (!c->full || c->ahead.full_seq != 0);
+	if (!ahead && !c->full && blob_bytes > SLACK_BYTES)
 	{
-		int64 enough =
-			SLACK_BYTES + 2 * (int64) pg_atomic_read_u64(&c->v->state_bytes);
-
-		if (blob_bytes > enough)
-			blob_bytes = prune_blobs(w.rel, &row, row.closed_before, false);
-		if (blob_bytes > enough)
+		if (blob_bytes > enough_bytes(c))
+			blob_bytes = prune_blobs(w.rel, &row, PG_INT64_MIN, PG_INT64_MAX);
+		if (blob_bytes > enough_bytes(c))
 			c->full = true;
 	}
-	if (c->full)
-		blob_bytes = prune_blobs(w.rel, &row, row.closed_before, true);
-	weir_state_walk(c->state, PG_INT64_MAX, !c->full, write_group, &w);
+	if (ahead)
+		after = c->ahead.through;
+	else
+		after = c->full ? 0 : weir_state_clean_version(c->state);
+	if (ahead && c->ahead.full_seq != 0)
+		blob_bytes = prune_blobs(w.rel, &row, c->ahead.full_seq, PG_INT64_MAX);
+	else if (c->full)
+		blob_bytes = prune_blobs(w.rel, &row, PG_INT64_MAX, PG_INT64_MAX);
+	weir_state_walk(c->state, PG_INT64_MAX, after, write_group, &w);
 	write_blob(&w);
 	blob_bytes += w.bytes;
 	close_writer(&w);
@@ -454,8 +501,8 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	row.server_major = WEIR_SERVER_MAJOR;
 	row.layout = unconstify(char *, c->layout);
 	row.checkpoint_at = weir_now();
-	row.checkpoint_us = row.checkpoint_at - start;
-	row.checkpoint_bytes = w.bytes;
+	row.checkpoint_us = row.checkpoint_at - start + c->ahead.us;
+	row.checkpoint_bytes = w.bytes + c->ahead.bytes;
 	weir_debug_point("checkpoint-position");
 	if (!weir_catalog_position_put(&row, &tid))
 	{
@@ -477,6 +524,8 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	c->tid = tid;
 	c->blob_bytes = blob_bytes;
 	c->full = false;
+	c->writes = weir_state_writes(c->state);
+	MemSet(&c->ahead, 0, sizeof(c->ahead));
 	weir_state_mark_clean(c->state, version);
 	pg_atomic_write_u64(&c->v->final_rows, row.final_rows);
 	pg_atomic_write_u64(&c->v->checkpoint_us, row.checkpoint_us);
@@ -487,14 +536,149 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 		weir_state_sweep(
 			c->state, row.answering ? GetOldestNonRemovableTransactionId(NULL)
 									: ReadNextTransactionId());
-	ereport(DEBUG1,
-			(errmsg_internal("checkpoint %lld of view %u generation %lld: "
-							 "%lld final rows, %lld bytes of state",
-							 (long long) row.checkpoint_seq, row.view,
-							 (long long) row.generation,
-							 (long long) row.final_rows, (long long) w.bytes)));
+	ereport(DEBUG1, (errmsg_internal(
+						"checkpoint %lld of view %u generation %lld: "
+						"%lld final rows, %lld bytes of state",
+						(long long) row.checkpoint_seq, row.view,
+						(long long) row.generation, (long long) row.final_rows,
+						(long long) row.checkpoint_bytes)));
 	return true;
 }
+
+/* ---------- ahead of a checkpoint ---------- */
+
+/* So many groups are worth it; then as many passes at most. */
+#ifdef WEIR_DEBUG
+#define AHEAD_GROUPS 64
+#else
+#define AHEAD_GROUPS 8192
+#endif
+#define AHEAD_PASSES 4
+
+/* At most so many groups were written by publishes after those. */
+static uint64
+groups_written(const WeirCheckpoint *c, uint64 version, uint64 writes)
+{
+	return Min(weir_state_written(c->state, version),
+			   weir_state_writes(c->state) - writes);
+}
+
+/* Is there much to write, and far less than the last pass has written? */
+static bool
+is_worth_a_pass(const WeirCheckpoint *c)
+{
+	const WeirAhead *a = &c->ahead;
+	uint64 ngroups;
+
+	/* only who has written the row, and made sure of what else there is */
+	if (!ItemPointerIsValid(&c->tid) || c->blob_bytes < 0)
+		return false;
+	if (a->through == 0)
+		return groups_written(c, weir_state_clean_version(c->state),
+							  c->writes) >= AHEAD_GROUPS;
+	ngroups = groups_written(c, a->through, a->writes);
+	return a->passes < AHEAD_PASSES && ngroups >= AHEAD_GROUPS &&
+		   ngroups <= a->ngroups / 2;
+}
+
+static void
+begin_pass(WeirCheckpoint *c, Relation rel)
+{
+	WeirAhead *a = &c->ahead;
+
+	a->seq = Max(a->seq, c->row.checkpoint_seq) + 1;
+	if (a->passes == 0)
+	{
+		if (c->blob_bytes > enough_bytes(c))
+			c->blob_bytes =
+				prune_blobs(rel, &c->row, PG_INT64_MIN, PG_INT64_MAX);
+		if (c->full || c->blob_bytes > enough_bytes(c))
+			a->full_seq = a->seq;
+	}
+	MemSet(&a->walk, 0, sizeof(a->walk));
+	a->version = weir_state_version(c->state);
+	a->pass_writes = weir_state_writes(c->state);
+	a->ngroups = 0;
+	a->passes++;
+	a->walking = true;
+}
+
+/* What the pass under way is to write. */
+static uint64
+pass_after(const WeirCheckpoint *c)
+{
+	if (c->ahead.through != 0)
+		return c->ahead.through;
+	return c->ahead.full_seq != 0 ? 0 : weir_state_clean_version(c->state);
+}
+
+bool
+weir_checkpoint_ahead(WeirCheckpoint *c, int64 us, bool *more)
+{
+	WeirAhead *a = &c->ahead;
+	ItemPointerData tid = c->tid;
+	TimestampTz start = weir_now();
+	BlobWriter w = {0};
+	bool through;
+
+	*more = false;
+	if (!a->walking && !is_worth_a_pass(c))
+		return true;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	/* if it is lost nothing is; the checkpoint's commit comes after it */
+	(void) set_config_option("synchronous_commit", "off", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+	relation_close(lock_view(c), NoLock);
+	if (!weir_catalog_position_hold(&c->row, &tid))
+	{
+		AbortCurrentTransaction();
+		return false;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	a->slicing = true;
+	open_writer(&w, &c->row);
+	if (!a->walking)
+		begin_pass(c, w.rel);
+	w.seq = a->seq;
+	weir_debug_point("ahead-start");
+	through = !weir_state_walk_on(c->state, &a->walk, pass_after(c), start + us,
+								  write_group, &w);
+	write_blob(&w);
+	close_writer(&w);
+	weir_debug_point("ahead-written");
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+
+	a->ngroups += w.total;
+	a->bytes += w.bytes;
+	a->us += weir_now() - start;
+	c->blob_bytes += w.bytes;
+	if (through)
+	{
+		a->walking = false;
+		a->through = a->version;
+		a->writes = a->pass_writes;
+	}
+	*more = a->walking || is_worth_a_pass(c);
+	weir_debug_point("ahead-committed");
+	a->slicing = false;
+	return true;
+}
+
+void
+weir_checkpoint_ahead_failed(WeirCheckpoint *c)
+{
+	if (!c->ahead.slicing)
+		return; /* it had not begun */
+	/* what was written is nobody's now: the next checkpoint deletes it */
+	MemSet(&c->ahead, 0, sizeof(c->ahead));
+	c->blob_bytes = -1;
+}
+
+
+/* ---------- a checkpoint that is given ---------- */
 
 struct WeirCheckpointWriter
 {
@@ -709,8 +893,8 @@ typedef struct BlobCount
 } BlobCount;
 
 static void
-count_groups(Relation rel, Relation index, Snapshot snapshot, ScanKey keys,
-			 BlobCount *count)
+count_groups(const WeirPositionRow *row, Relation rel, Relation index,
+			 Snapshot snapshot, ScanKey keys, BlobCount *count)
 {
 	TupleDesc desc = RelationGetDescr(rel);
 	SysScanDesc scan =
@@ -733,6 +917,8 @@ count_groups(Relation rel, Relation index, Snapshot snapshot, ScanKey keys,
 			heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
 
 		CHECK_FOR_INTERRUPTS();
+		if (seq > row->checkpoint_seq)
+			continue;
 		count->ngroups += (uint32) DatumGetInt32(
 			heap_getattr(tuple, Anum_state_ngroups, desc, &isnull));
 		if (any && seq != first_seq)
@@ -773,7 +959,7 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 	rel = weir_catalog_open("view_state", Natts_state, AccessShareLock);
 	index = index_open(weir_catalog_table("view_state_idx"), AccessShareLock);
 	blob_keys(keys, row->view, row->generation);
-	count_groups(rel, index, snapshot, keys, &count);
+	count_groups(row, rel, index, snapshot, keys, &count);
 	if (count.several)
 		seen = seen_create(CurrentMemoryContext,
 						   (uint32) Min(count.ngroups + 1, PG_INT32_MAX / 4),
@@ -799,6 +985,12 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		blob = checked_blob(row, rel, tuple);
 		MemoryContextSwitchTo(old);
 		h = (const BlobHeader *) blob;
+		if (h->seq > row->checkpoint_seq)
+		{
+			/* written ahead of a checkpoint that is not there */
+			pfree(unconstify(char *, blob));
+			continue;
+		}
 		for (uint32 i = 0; i < h->ngroups; i++)
 		{
 			const BlobGroup *b = next_group(row, blob, &offset);

@@ -14,6 +14,25 @@
 #include "catalog.h"
 #include "state.h"
 
+/* What has been written ahead of the next checkpoint; all zero: nothing. */
+typedef struct WeirAhead
+{
+	int64 seq;		/* the largest given to blobs since */
+	int64 full_seq; /* blobs from this one on hold all groups; 0: they do not */
+	bool slicing;	/* in the midst of a slice, which may fail */
+	bool walking;	/* in the midst of a pass .. */
+	WeirWalk walk;	/* .. here .. */
+	uint64 version; /* .. which began at this version of the state */
+	uint64 through; /* groups up to this version are in blobs; 0: no pass is
+					 * complete */
+	uint64 writes;	/* weir_state_writes at this version */
+	uint64 pass_writes; /* weir_state_writes then */
+	uint64 ngroups;		/* written by the pass */
+	int passes;			/* begun */
+	int64 bytes;		/* written by all passes .. */
+	int64 us;			/* .. in so much time */
+} WeirAhead;
+
 /*
  * What a checkpoint of one view needs.  The callbacks reach up to flow.c.
  */
@@ -27,6 +46,8 @@ typedef struct WeirCheckpoint
 	bool full;			 /* rewrite all blobs, not only dirty groups */
 	int64 blob_bytes;	 /* in weir.view_state for this generation;
 								 * -1: not known yet.  Kept by the run */
+	uint64 writes;		 /* weir_state_writes at the last one */
+	WeirAhead ahead;
 
 	/* Is there a window to be closed? */
 	bool (*closable)(void *arg, int64 final_before);
@@ -55,6 +76,17 @@ typedef struct WeirCheckpoint
  * harmless).  False: another owner wrote the position row; give up the view.
  */
 extern bool weir_checkpoint_run(WeirCheckpoint *c, int64 final_before);
+
+/*
+ * Before a checkpoint that has much to write: for about as many microseconds,
+ * and in a transaction of its own (none may be open), write some of it.  What is
+ * written counts for nothing until weir_checkpoint_run has written the rest, and
+ * the position.  *more: call it again, after a batch perhaps; else it is time
+ * for that.  Raises as weir_checkpoint_run does: say weir_checkpoint_ahead_failed
+ * then.  False: another owner wrote the position row; give up the view.
+ */
+extern bool weir_checkpoint_ahead(WeirCheckpoint *c, int64 us, bool *more);
+extern void weir_checkpoint_ahead_failed(WeirCheckpoint *c);
 
 /* For parts: put the rows of windows with end <= final_before where they belong,
  * and note it in c->row.  False: there are none. */

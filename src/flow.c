@@ -682,7 +682,7 @@ open_flow(WeirFlow *flow, bool answering, Snapshot snapshot)
 	if (p->spans)
 	{
 		p->timers = weir_timers_create(flow->cxt);
-		weir_state_walk(flow->state, WEIR_PANE_SPANS, false, set_timer, flow);
+		weir_state_walk(flow->state, WEIR_PANE_SPANS, 0, set_timer, flow);
 	}
 	p->dirty = !found || flow->position != row->position;
 	p->checkpoint.v = flow->v;
@@ -1731,7 +1731,7 @@ close_expanded(Closing *c, int64 final_before)
 		walk_taken(flow, 0, expand_group, x);
 	else
 		for (int i = 0; i < p->nclosing; i++)
-			weir_state_walk(flow->state, p->closing[i], false, expand_group, x);
+			weir_state_walk(flow->state, p->closing[i], 0, expand_group, x);
 	weir_expand_finish(x, in_heap_before(flow), final_before, close_group, c);
 	weir_expand_free(x);
 }
@@ -1776,7 +1776,7 @@ close_windows(void *arg, int64 final_before, TransactionId xid)
 		close_expanded(&c, final_before);
 	else
 		for (int i = 0; i < p->nclosing; i++)
-			weir_state_walk(flow->state, p->closing[i], false, close_group, &c);
+			weir_state_walk(flow->state, p->closing[i], 0, close_group, &c);
 	if (c.result_rel)
 	{
 		ExecCloseIndices(c.result_rel);
@@ -1935,7 +1935,7 @@ checkpoint_is_through(WeirFlow *flow)
  * checkpoint is through does it take what memory has.
  */
 bool
-weir_flow_checkpoint(WeirFlow *flow, bool full)
+weir_flow_checkpoint(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 	WeirCheckpoint *c = &p->checkpoint;
@@ -1952,7 +1952,6 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 		flow->closed_before = weir_flow_final_before(flow);
 		flow->lateness = flow->options->allowed_lateness;
 	}
-	c->full = c->full || full;
 	c->row.position = flow->position;
 	c->row.watermark = flow->watermark;
 	c->row.allowed_lateness = flow->lateness;
@@ -1986,6 +1985,28 @@ weir_flow_checkpoint(WeirFlow *flow, bool full)
 		flow->closed_before = closed_before;
 	}
 	return done;
+}
+
+bool
+weir_flow_write_ahead(WeirFlow *flow, int64 us, bool *more)
+{
+	WeirFlowPrivate *p = flow->priv;
+	WeirCheckpoint *c = &p->checkpoint;
+	bool ok = true;
+
+	Assert(!p->started);
+	*more = false;
+	PG_TRY();
+	{
+		ok = weir_checkpoint_ahead(c, us, more);
+	}
+	PG_CATCH();
+	{
+		weir_checkpoint_ahead_failed(c);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	return ok;
 }
 
 
@@ -2616,7 +2637,7 @@ weir_flow_out(WeirFlow *flow, WeirTextsCallback callback, void *arg)
 
 	d.cxt = AllocSetContextCreate(CurrentMemoryContext, "weir group texts",
 								  ALLOCSET_DEFAULT_SIZES);
-	weir_state_walk(flow->state, PG_INT64_MAX, false, group_out, &d);
+	weir_state_walk(flow->state, PG_INT64_MAX, 0, group_out, &d);
 	MemoryContextDelete(d.cxt);
 }
 

@@ -100,7 +100,10 @@ extern int64 weir_flow_open_end(WeirFlow *flow);
 
 /* Checkpoint this flow (top-level transaction of its own).  False: lost the
  * ownership. */
-extern bool weir_flow_checkpoint(WeirFlow *flow, bool full);
+extern bool weir_flow_checkpoint(WeirFlow *flow);
+/* Before that, for so many microseconds, what can be written ahead of it (the
+ * same).  *more: there is more of it. */
+extern bool weir_flow_write_ahead(WeirFlow *flow, int64 us, bool *more);
 
 /*
  * A transaction whose windows do not fit into memory, in parts: windows in which

@@ -91,6 +91,7 @@
 #define SIZE_CLASSES   40
 #define PREFETCH_AHEAD 12
 #define KEPT_FOR	   (UINT64CONST(1) << 30) /* xids */
+#define WALK_BYTES	   65536
 
 /* Slot.word: size (multiple of 16) | flags | state */
 #define SLOT_RESERVED	0
@@ -255,6 +256,8 @@ struct WeirState
 	uint64 garbage_in;
 	uint64 garbage_out;
 	uint64 unseen_garbage; /* so many of them, with end 0, were never seen */
+
+	uint64 writes; /* puts that were published */
 };
 
 /* Shown, and the transaction that has put final rows into the heap is open. */
@@ -1972,6 +1975,7 @@ weir_state_publish(WeirState *s, WeirPut *puts, int n, WeirPosition position,
 							pg_atomic_read_u64(&v->shown_groups) + added);
 	}
 	s->nplan = 0;
+	s->writes += n;
 	v->publishing = false;
 	LWLockRelease(&v->publish_lock);
 	ConditionVariableBroadcast(&v->progress_cv);
@@ -2419,6 +2423,20 @@ weir_state_has_stamps(WeirState *s)
 
 /* ---- walk ---- */
 
+/* Returns the bytes of a group that was called back with. */
+static inline Size
+walk_slot(int64 end, Slot *slot, uint64 after, WeirGroupCallback callback,
+		  void *arg)
+{
+	WeirGroup g;
+
+	if (slot_state(slot->word) != SLOT_LIVE || slot->begin <= after)
+		return 0;
+	slot_group(slot, end, &g);
+	callback(&g, arg);
+	return g.keylen + g.statelen;
+}
+
 static void
 walk_blocks(int64 end, dsa_pointer first, uint64 after,
 			WeirGroupCallback callback, void *arg)
@@ -2433,13 +2451,7 @@ walk_blocks(int64 end, dsa_pointer first, uint64 after,
 		{
 			Slot *slot = (Slot *) ((char *) block + off);
 
-			if (slot_state(slot->word) == SLOT_LIVE && slot->begin > after)
-			{
-				WeirGroup g;
-
-				slot_group(slot, end, &g);
-				callback(&g, arg);
-			}
+			(void) walk_slot(end, slot, after, callback, arg);
 			off += slot_size(slot->word);
 		}
 		first = block->next;
@@ -2458,11 +2470,10 @@ walk_pane(Pane *pane, uint64 after, WeirGroupCallback callback, void *arg)
 }
 
 void
-weir_state_walk(WeirState *s, int64 pane_end, bool dirty_only,
+weir_state_walk(WeirState *s, int64 pane_end, uint64 after,
 				WeirGroupCallback callback, void *arg)
 {
 	Root *root = s->root;
-	uint64 after = dirty_only ? root->clean_version : 0;
 
 	if (pane_end != PG_INT64_MAX)
 	{
@@ -2481,10 +2492,131 @@ weir_state_walk(WeirState *s, int64 pane_end, bool dirty_only,
 	}
 }
 
+static void
+walk_into(WeirWalk *walk, const Pane *pane)
+{
+	walk->begun = true;
+	walk->pane = pane->end;
+	walk->nparts = pane->nparts;
+	walk->part = -1;
+	walk->block = InvalidDsaPointer;
+	walk->off = 0;
+}
+
+/* To the next block of the part; false: there is none. */
+static bool
+walk_next_block(WeirWalk *walk, dsa_pointer first)
+{
+	dsa_pointer next = DsaPointerIsValid(walk->block)
+						   ? ((GroupBlock *) at(walk->block))->next
+						   : first;
+
+	/* an empty one can leave the list (give_back_blocks): not to stand there */
+	while (DsaPointerIsValid(next) &&
+		   ((GroupBlock *) at(next))->used == MAXALIGN(sizeof(GroupBlock)))
+		next = ((GroupBlock *) at(next))->next;
+	if (!DsaPointerIsValid(next))
+		return false;
+	walk->block = next;
+	walk->off = MAXALIGN(sizeof(GroupBlock));
+	return true;
+}
+
+/* False: the time is up. */
+static bool
+walk_part_on(WeirWalk *walk, dsa_pointer first, uint64 after, TimestampTz until,
+			 WeirGroupCallback callback, void *arg)
+{
+	while (walk->off != 0 || walk_next_block(walk, first))
+	{
+		GroupBlock *block = at(walk->block);
+		Size bytes = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		while (walk->off < block->used && bytes < WALK_BYTES)
+		{
+			Slot *slot = (Slot *) ((char *) block + walk->off);
+
+			bytes += walk_slot(walk->pane, slot, after, callback, arg);
+			walk->off += slot_size(slot->word);
+		}
+		if (walk->off >= block->used)
+			walk->off = 0;
+		if (weir_now() >= until)
+			return false;
+	}
+	return true;
+}
+
+bool
+weir_state_walk_on(WeirState *s, WeirWalk *walk, uint64 after,
+				   TimestampTz until, WeirGroupCallback callback, void *arg)
+{
+	Root *root = s->root;
+	uint32 i = walk->begun ? pane_position(root, walk->pane) : 0;
+
+	/* its slots could give way to others of other sizes */
+	cancel_reservation(s);
+	for (; i < root->npanes; i++)
+	{
+		Pane *pane = pane_number(root, i);
+
+		if (!walk->begun || walk->pane != pane->end)
+			walk_into(walk, pane);
+		else if (walk->nparts != pane->nparts)
+		{
+			/* split: what was its part is its legacy now */
+			if (walk->part == 0)
+				walk->part = -1;
+			walk->nparts = pane->nparts;
+		}
+		if (pane->max_version <= after || pane_is_closed(pane))
+			continue;
+		for (; walk->part < (int) pane->nparts; walk->part++)
+		{
+			if (!walk_part_on(walk,
+							  walk->part < 0
+								  ? pane->legacy
+								  : pane_part_number(pane, walk->part)->first,
+							  after, until, callback, arg))
+				return true;
+			walk->block = InvalidDsaPointer;
+		}
+	}
+	return false;
+}
+
+uint64
+weir_state_written(WeirState *s, uint64 after)
+{
+	uint64 n = 0;
+
+	for (uint32 i = 0; i < s->root->npanes; i++)
+	{
+		Pane *pane = pane_number(s->root, i);
+
+		if (pane->max_version > after && !pane_is_closed(pane))
+			n += pane->ngroups;
+	}
+	return n;
+}
+
+uint64
+weir_state_writes(WeirState *s)
+{
+	return s->writes;
+}
+
 uint64
 weir_state_version(WeirState *s)
 {
 	return s->v->version;
+}
+
+uint64
+weir_state_clean_version(WeirState *s)
+{
+	return s->root->clean_version;
 }
 
 void

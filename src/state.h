@@ -164,15 +164,41 @@ extern void weir_state_doubt(void);
 
 /*
  * Walk groups: of one pane, or (pane = PG_INT64_MAX) of all unstamped panes;
- * dirty_only: changed since the last weir_state_mark_clean.  Writer only, no
- * lock; the callback may raise.  
+ * written by a publish after that version (0: all).  Writer only, no lock; the
+ * callback may raise.
  */
 typedef void (*WeirGroupCallback)(const WeirGroup *g, void *arg);
-extern void weir_state_walk(WeirState *s, int64 pane, bool dirty_only,
+extern void weir_state_walk(WeirState *s, int64 pane, uint64 after,
 							WeirGroupCallback callback, void *arg);
-/* All that is published now has been checkpointed durably (call after that
- * transaction's commit; version: weir_state_version at the walk). */
+/*
+ * The same of all unstamped panes in steps, between which there may be publishes,
+ * but none of those panes may go: a group that no publish has written since the
+ * walk began is called back with once, others as often as they are met, perhaps
+ * never.  It begins with {0}.  A step goes on until that time, at least for a
+ * block of groups or WALK_BYTES; false: it is through.
+ */
+typedef struct WeirWalk
+{
+	bool begun;
+	int64 pane;	   /* end of the one it stands in */
+	uint32 nparts; /* that this one had */
+	int part;	   /* -1: its legacy blocks */
+	dsa_pointer
+		block;	/* of the part: in it, or behind it; Invalid: before all */
+	uint32 off; /* in it here; 0: behind it */
+} WeirWalk;
+
+extern bool weir_state_walk_on(WeirState *s, WeirWalk *walk, uint64 after,
+							   TimestampTz until, WeirGroupCallback callback,
+							   void *arg);
+/* At most so many groups have been written after that version. */
+extern uint64 weir_state_written(WeirState *s, uint64 after);
+/* Groups written by all publishes of this handle, each as often as it was. */
+extern uint64 weir_state_writes(WeirState *s);
+/* All that was published up to version, weir_state_version at the walk, has been
+ * checkpointed durably: call after that transaction's commit. */
 extern uint64 weir_state_version(WeirState *s);
+extern uint64 weir_state_clean_version(WeirState *s);
 extern void weir_state_mark_clean(WeirState *s, uint64 version);
 
 /* ---- readers (any process) ---- */

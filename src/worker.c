@@ -107,6 +107,18 @@
 #endif
 #define LOCK_TIMEOUT "500ms" /* less than deadlock_timeout: we yield first */
 #define TICK		 USECS_PER_SEC
+/*
+ * us that writing ahead of a checkpoint may take between two batches, or, if they
+ * take long, the share of it; and how late a checkpoint may be for it.
+ */
+#ifdef WEIR_DEBUG
+#define AHEAD_SLICE 1
+#else
+#define AHEAD_SLICE 1000
+#endif
+#define AHEAD_SHARE	 8
+#define AHEAD_MOST	 (100 * INT64CONST(1000))
+#define AHEAD_LATE	 (10 * USECS_PER_SEC)
 #define MAX_ADOPTING (100 * INT64CONST(1000)) /* at a time */
 
 #define SWEEP_EVERY USECS_PER_SEC
@@ -172,6 +184,7 @@ typedef struct Run
 	TimestampTz next_plan;
 	TimestampTz next_checkpoint;
 	TimestampTz last_checkpoint;
+	TimestampTz ahead_at; /* end of the last slice written ahead; 0: none yet */
 	TimestampTz next_expire;
 	TimestampTz next_sweep;
 	bool saved;		  /* there has been a checkpoint since it had caught up */
@@ -207,6 +220,7 @@ static uint32 wishes_seen;
 static bool must_sync = true;
 static bool extension_gone = false;
 static TimestampTz next_tick = 0;
+static bool ahead = false; /* there is more to be written ahead */
 static TimestampTz next_retention = 0;
 static TimestampTz next_summaries = 0;
 static TimestampTz trace_until; /* 0: it has been removed */
@@ -1112,6 +1126,51 @@ has_gone_back(const Run *run)
 }
 
 /*
+ * A checkpoint, or, with more, what so many us suffice for of what can be written
+ * ahead of it.  Returns false if it failed, or the run with it.
+ */
+static bool
+write_run(Run *run, int64 us, bool *more)
+{
+	volatile bool ok = true;
+
+	PG_TRY();
+	{
+		weir_secure_user_code(true);
+		if (!(more ? weir_flow_write_ahead(run->flow, us, more)
+				   : weir_flow_checkpoint(run->flow)))
+		{
+			/* another owner: its rows count, ours are forgotten */
+			ereport(LOG, (errmsg("continuous view %u has another owner",
+								 run->view)));
+			discard_run(run);
+			run->next_try = retry_time(&run->tries);
+			ok = false;
+		}
+		weir_secure_user_code(false);
+	}
+	PG_CATCH();
+	{
+		ErrorData *e = take_error();
+
+		ok = false;
+		if (survives(run, BY_SAVING, e, run->tries))
+		{
+			ereport(retry_level(run->tries),
+					(errcode(e->sqlerrcode),
+					 errmsg_internal("checkpoint of view %u failed: %s",
+									 run->view, e->message)));
+			run->next_try = retry_time(&run->tries);
+			run->next_checkpoint = run->next_try;
+		}
+		free_error(e);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+	return ok;
+}
+
+/*
  * Returns false if the run is not what it was: failed or closed.  Who asked for
  * the checkpoint is told by announce_checkpoint.
  */
@@ -1119,44 +1178,11 @@ static bool
 save_run(Run *run)
 {
 	WeirFlow *flow = run->flow;
-	volatile bool ok = true;
 
 	if (weir_flow_dirty(flow) ||
 		flow->position != weir_flow_row(flow)->position)
 	{
-		PG_TRY();
-		{
-			weir_secure_user_code(true);
-			if (!weir_flow_checkpoint(flow, false))
-			{
-				/* another owner: its rows count, ours are forgotten */
-				ereport(LOG, (errmsg("continuous view %u has another owner",
-									 run->view)));
-				discard_run(run);
-				run->next_try = retry_time(&run->tries);
-				ok = false;
-			}
-			weir_secure_user_code(false);
-		}
-		PG_CATCH();
-		{
-			ErrorData *e = take_error();
-
-			ok = false;
-			if (survives(run, BY_SAVING, e, run->tries))
-			{
-				ereport(retry_level(run->tries),
-						(errcode(e->sqlerrcode),
-						 errmsg_internal("checkpoint of view %u failed: %s",
-										 run->view, e->message)));
-				run->next_try = retry_time(&run->tries);
-				run->next_checkpoint = run->next_try;
-			}
-			free_error(e);
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(worker_cxt);
-		if (!ok)
+		if (!write_run(run, 0, NULL))
 			return false;
 		run->log_bytes = 0;
 		run->tries = 0;
@@ -1242,6 +1268,36 @@ checkpoint_is_due(Run *run, TimestampTz now)
 		schedule_checkpoint(run);
 	}
 	return now >= run->last_checkpoint + CLOSE_EVERY && must_close(run);
+}
+
+/*
+ * Something of a checkpoint that is due can be written ahead of it, so that it
+ * takes less time, in which batches wait.  Not if somebody waits for it, or rows
+ * of final windows do, or it would come too late.  True: the checkpoint is to come
+ * later.
+ */
+static bool
+writes_ahead(Run *run)
+{
+	TimestampTz now = weir_now();
+	int64 late = Max((int64) weir_checkpoint_interval * 1000, AHEAD_LATE);
+	int64 us = AHEAD_SLICE;
+	bool more = false;
+
+	if (answers_request(run, wanted_checkpoint(run)) ||
+		weir_flow_wants_checkpoint(run->flow) || weir_flow_adopts(run->flow) ||
+		must_close(run) || run->log_bytes >= CHECKPOINT_LOG ||
+		now >= run->next_checkpoint + late)
+		return false;
+	if (run->ahead_at != 0)
+		us = Max(us, Min((now - run->ahead_at) / AHEAD_SHARE, AHEAD_MOST));
+	run->ahead_at = 0;
+	if (!write_run(run, us, &more))
+		return true;
+	if (more)
+		run->ahead_at = weir_now();
+	ahead = ahead || more;
+	return more;
 }
 
 /*
@@ -2684,6 +2740,7 @@ run_checkpoints(TimestampTz now)
 	List *asked_streams = NIL;
 	ListCell *lc;
 
+	ahead = false;
 	/* who asks for a checkpoint may have changed something before */
 	if (pg_atomic_read_u32(&database->wishes) != wishes_seen)
 		return;
@@ -2707,6 +2764,8 @@ run_checkpoints(TimestampTz now)
 				hold_back(run, run->next_try);
 			continue;
 		}
+		if (writes_ahead(run))
+			continue;
 		if (!save_run(run))
 		{
 			if (run->flow != NULL && weir_flow_adopts(run->flow))
@@ -2889,7 +2948,7 @@ iterate(void)
 	release_advisory_locks();
 	end = weir_now();
 	pg_atomic_fetch_add_u64(&me->busy_us, end - start);
-	if (busy || horizon_has_moved())
+	if (busy || ahead || horizon_has_moved())
 		return;
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,

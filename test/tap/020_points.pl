@@ -86,9 +86,11 @@ my %place = (
 	'checkpoint-asked'     => 'asker');
 
 # a reader of weir.streams (debug_list.spec), a transaction that is larger than
-# the memory (018_parts.pl, which does all this there), and places that hints are
-# tested at (038_hints.pl)
-my @elsewhere = ('streams-listed', 'part-through', 'batch-open', 'reader-scan');
+# the memory (018_parts.pl), and what is written ahead of a checkpoint
+# (041_ahead.pl), which do all this there, and places that hints are tested at
+# (038_hints.pl)
+my @elsewhere = ('streams-listed', 'part-through', 'batch-open', 'reader-scan',
+	'ahead-start', 'ahead-written', 'ahead-committed');
 
 # All that the source has; the critical ones cannot raise.
 my %critical;
