@@ -2277,8 +2277,9 @@ read_options(Stream *s)
 }
 
 /*
- * Has somebody seen all that is committed?  As long as nobody has, as all are
- * busy or held back, there may have been commits that no clock here knows of.
+ * Has somebody to whom event time matters seen all that is committed?  As long as
+ * nobody has, as all are busy or held back, there may have been commits that
+ * note_commit does not know of.
  */
 static bool
 is_seen(Oid stream)
@@ -2290,7 +2291,7 @@ is_seen(Oid stream)
 	{
 		Cohort *c = lfirst(lc);
 
-		if (c->stream == stream && c->position >= last &&
+		if (c->stream == stream && !c->by_arrival && c->position >= last &&
 			!weir_log_reader_pending(c->reader))
 			return true;
 	}
