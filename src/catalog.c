@@ -27,7 +27,9 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
+#include "access/generic_xlog.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/reloptions.h"
@@ -51,6 +53,8 @@
 #include "miscadmin.h"
 #include "port/pg_crc32c.h"
 #include "replication/logicalworker.h"
+#include "storage/bufmgr.h"
+#include "storage/bufpage.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -855,6 +859,56 @@ key_int8(ScanKey key, AttrNumber attno, int64 value)
 }
 
 /*
+ * Deleting a row deletes what its pointers lead to.  One that is damaged may
+ * name any relation, or none, and the row could not be deleted; so it is made
+ * short data of as many bytes.  What it has led to stays.
+ *
+ * tuple is that in the buffer, which its scan has pinned.
+ */
+static void
+drop_wrong_pointers(Relation rel, HeapTuple tuple)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	Datum values[MaxTupleAttributeNumber];
+	bool nulls[MaxTupleAttributeNumber];
+	const char *end = (const char *) tuple->t_data + tuple->t_len;
+
+	if (!HeapTupleHasExternal(tuple))
+		return;
+	heap_deform_tuple(tuple, desc, values, nulls);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		const char *p = DatumGetPointer(values[i]);
+		struct varatt_external pointer;
+		GenericXLogState *log;
+		Buffer buffer;
+		Page page;
+		char *item;
+
+		if (nulls[i] || TupleDescAttr(desc, i)->attlen != -1 ||
+			!VARATT_IS_EXTERNAL_ONDISK(p) ||
+			(Size) (end - p) < TOAST_POINTER_SIZE)
+			continue;
+		VARATT_EXTERNAL_GET_POINTER(pointer, p);
+		if (pointer.va_toastrelid == rel->rd_rel->reltoastrelid)
+			continue;
+
+		buffer = ReadBuffer(rel, ItemPointerGetBlockNumber(&tuple->t_self));
+		LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+		log = GenericXLogStart(rel);
+		page = GenericXLogRegisterBuffer(log, buffer, 0);
+		item = (char *) PageGetItem(
+			page,
+			PageGetItemId(page, ItemPointerGetOffsetNumber(&tuple->t_self)));
+		item += p - (const char *) tuple->t_data;
+		memset(item, 0, TOAST_POINTER_SIZE);
+		SET_VARSIZE_SHORT(item, TOAST_POINTER_SIZE);
+		GenericXLogFinish(log);
+		UnlockReleaseBuffer(buffer);
+	}
+}
+
+/*
  * Delete every row that matches, whoever else is changing them: a row that
  * was updated under us is looked for again.  A missing table (DROP EXTENSION
  * took it first) has no rows.
@@ -884,6 +938,7 @@ delete_rows(const char *table, const char *index, int nkeys, ScanKey keys)
 			TM_Result result;
 
 			CHECK_FOR_INTERRUPTS();
+			drop_wrong_pointers(rel, tuple);
 			result = table_tuple_delete(rel, &tuple->t_self,
 										GetCurrentCommandId(true), snapshot,
 										InvalidSnapshot, true, &failure, false);

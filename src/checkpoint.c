@@ -887,9 +887,13 @@ next_group(const WeirPositionRow *row, const char *blob, Size *offset)
 /* What there is to read. */
 typedef struct BlobCount
 {
-	uint64 ngroups; /* at most: one may be there in several versions .. */
-	bool several;	/* .. if there are several checkpoints */
-	bool one_pane;	/* perhaps: all blobs end with the same */
+	/*
+	 * About so many: one may be there in several versions, and what a row says
+	 * of its blob is not under the checksum, but believed up to its size only.
+	 */
+	uint64 ngroups;
+	bool several;  /* checkpoints, perhaps of the same group */
+	bool one_pane; /* perhaps: all blobs end with the same */
 } BlobCount;
 
 static void
@@ -916,11 +920,19 @@ count_groups(const WeirPositionRow *row, Relation rel, Relation index,
 		int64 pane = DatumGetInt64(
 			heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
 
+		Datum data;
+		uint32 ngroups;
+
 		CHECK_FOR_INTERRUPTS();
 		if (seq > row->checkpoint_seq)
 			continue;
-		count->ngroups += (uint32) DatumGetInt32(
+		ngroups = (uint32) DatumGetInt32(
 			heap_getattr(tuple, Anum_state_ngroups, desc, &isnull));
+		data = heap_getattr(tuple, Anum_state_data, desc, &isnull);
+		if (!is_in_place(rel, tuple, isnull ? NULL : DatumGetPointer(data)))
+			blob_is_damaged(row, seq, "place");
+		count->ngroups +=
+			Min(ngroups, blob_size(tuple, desc) / sizeof(BlobGroup));
 		if (any && seq != first_seq)
 			count->several = true;
 		if (any && pane != first_pane)

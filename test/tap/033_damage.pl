@@ -36,6 +36,12 @@ my %query = (
 	lists => 'SELECT k, array_agg(v ORDER BY v) AS vs, stddev(v) AS d FROM %s GROUP BY k');
 my @kinds = sort keys %query;
 
+sub made
+{
+	my ($name, $i, $kind) = @_;
+	return "CREATE MATERIALIZED VIEW $name$i USING continuous AS " . sprintf($query{ $kinds[ $kind % 4 ] }, "s$i") . ";\n";
+}
+
 # A stream with two views behind checkpoints, and events that only the log has;
 # one is larger than a page.
 sub set_up
@@ -46,17 +52,12 @@ sub set_up
 		return "INSERT INTO s$i SELECT j % 7, j, repeat(md5(j::text), j % 4), '2026-01-01Z'::timestamptz"
 		  . " + j * interval '1 s' FROM generate_series($from, $to) j;\n";
 	};
-	my $make = sub {
-		my ($name, $kind) = @_;
-		return "CREATE MATERIALIZED VIEW $name$i USING continuous AS " . sprintf($query{ $kinds[ $kind % 4 ] }, "s$i") . ";\n";
-	};
-
 	return
 	    "SET weir.compression = " . ($i % 2 ? 'lz4' : 'off') . ";\n"
 	  . "CREATE TABLE s$i (k int, v int, note text, ts timestamptz NOT NULL) USING stream"
 	  . " WITH (event_time = ts, watermark_delay = '10 s');\n"
-	  . $make->('a', $i)
-	  . $make->('b', $i + 1)
+	  . made('a', $i, $i)
+	  . made('b', $i, $i + 1)
 	  . $rows->(1, 300)
 	  . "INSERT INTO s$i SELECT 1, 301, 'z' || string_agg(md5(j::text), ''), '2026-01-01 00:05:01Z' FROM generate_series(1, 900) j;\n"
 	  . "SELECT weir.wait_for('a$i'), weir.wait_for('b$i');\n"
@@ -137,6 +138,11 @@ my $base  = $node->data_dir;
 sub failed
 {
 	return sql("SELECT count(*) FROM weir.views WHERE view = to_regclass('$_[0]') AND error IS NOT NULL");
+}
+
+sub still_failed
+{
+	return sql(q{SELECT string_agg(view || ': ' || error, E'\n' ORDER BY view::text) FROM weir.views WHERE error IS NOT NULL});
 }
 
 # PostgreSQL does not know whose it is that is not under its number.
@@ -274,6 +280,7 @@ while ($done < $spots)
 		sql("REFRESH MATERIALIZED VIEW $_"), $repaired++ for split / /, $failed;
 	}
 	weir_wait($node, "round $round: repaired " . ($of_log ? 'log' : "views $failed"));
+	push @wrong, grep { $_ ne '' } still_failed();
 	for my $i (1 .. STREAMS)
 	{
 		push @wrong, grep { $_ ne '' } differs("a$i", $i, $i), differs("b$i", $i, $i + 1);
@@ -295,35 +302,51 @@ my %field = (
 sql("UPDATE weir.view_position SET $field{$_} WHERE view = '$_'::regclass") foreach sort keys %field;
 crash_with();
 ok($node->poll_query_until('postgres', $consumed), 'positions are damaged: nobody hangs');
-is( sql(q{SELECT string_agg(view || ': ' || error, E'\n' ORDER BY view::text) FROM weir.views WHERE error IS NOT NULL}),
+is( still_failed(),
 	join("\n", map { qq{$_: checkpoint of continuous view "$_" is damaged} } sort keys %field),
 	'each is noticed');
 sql("REFRESH MATERIALIZED VIEW $_") foreach sort keys %field;
 weir_wait($node, 'rebuilt');
+is(still_failed(), '', 'none is left');
 @wrong = map { grep { $_ ne '' } differs("a$_", $_, $_), differs("b$_", $_, $_ + 1) } 1 .. STREAMS;
 is(join("\n", @wrong), '', 'and exact');
 
-# Where a checkpoint is, in the row and out of it: half a GB long, or a pointer
-# into the memory of somebody.
+# Where a checkpoint is, in the row and out of it: half a GB long, a pointer into
+# the memory of somebody, or one to a relation that is not there, which must not be
+# followed even to delete it; and a row that says it has two thousand million groups.
 my @headers = map { [ split /\|/ ] } split /\n/, sql(q{
-	SELECT DISTINCT ON (out) view::regclass, b * 8192 + lp_off + t_hoff + 36 + CASE WHEN out THEN 1 ELSE 3 END,
-		CASE WHEN out THEN 18 # 2 ELSE 128 END
-	FROM generate_series(0, pg_relation_size('weir.view_state') / 8192 - 1) b,
-		LATERAL heap_page_items(get_raw_page('weir.view_state', b::int)) i,
-		LATERAL (SELECT get_byte(t_data, 36) = 1 AS out) o, weir.view_state s
-	WHERE s.ctid = format('(%s,%s)', b, lp)::tid AND (out OR get_byte(t_data, 36) & 3 = 0)
-		AND s.view IN (SELECT view FROM weir.views)
-	ORDER BY out, CASE WHEN out THEN -1 ELSE 1 END * view::bigint});
-is(scalar @headers, 2, 'there are checkpoints in rows and out of them');
+	WITH blobs AS (
+		SELECT DISTINCT ON (view, o.out)
+			view::regclass, view::bigint AS oid, b * 8192 + lp_off + t_hoff AS at, o.out
+		FROM generate_series(0, pg_relation_size('weir.view_state') / 8192 - 1) b,
+			LATERAL heap_page_items(get_raw_page('weir.view_state', b::int)) i,
+			LATERAL (SELECT get_byte(t_data, 36) = 1 AS out) o, weir.view_state s
+		WHERE s.ctid = format('(%s,%s)', b, lp)::tid AND (out OR get_byte(t_data, 36) & 3 = 0)
+			AND s.view IN (SELECT view FROM weir.views))
+	(SELECT view, at + 36 + 3, 128, true FROM blobs b WHERE NOT out
+			AND NOT EXISTS (SELECT FROM blobs o WHERE o.out AND o.view = b.view) ORDER BY oid LIMIT 1)
+	UNION ALL (SELECT view, at + 36 + 1, 18 # 2, true FROM blobs WHERE out ORDER BY oid DESC LIMIT 1)
+	UNION ALL (SELECT view, at + 36 + 14, 1, true FROM blobs WHERE out ORDER BY oid LIMIT 1)
+	UNION ALL (SELECT view, at + 36 + 17, 64, true FROM blobs WHERE out ORDER BY oid OFFSET 1 LIMIT 1)
+	UNION ALL (SELECT view, at + 32 + 3, 128, false FROM blobs b WHERE NOT out
+			AND NOT EXISTS (SELECT FROM blobs o WHERE o.out AND o.view = b.view) ORDER BY oid DESC LIMIT 1)});
+is(scalar @headers, 5, 'there are checkpoints in rows and out of them');
 my $states = sql(q{SELECT pg_relation_filepath('weir.view_state')});
 crash_with(map { { file => $states, offset => $_->[1], mask => $_->[2] } } @headers);
 ok($node->poll_query_until('postgres', $consumed), 'headers are damaged: nobody hangs');
-my %with = map { $_->[0] => 1 } @headers;
-is( sql(q{SELECT string_agg(view || ': ' || error, E'\n' ORDER BY view::text) FROM weir.views WHERE error IS NOT NULL}),
-	join("\n", map { qq{$_: checkpoint of continuous view "$_" is damaged} } sort keys %with),
+my @with = map { $_->[0] } grep { $_->[3] eq 't' } @headers;
+is( still_failed(),
+	join("\n", map { qq{$_: checkpoint of continuous view "$_" is damaged} } sort @with),
 	'each is noticed');
-sql("REFRESH MATERIALIZED VIEW $_") foreach sort keys %with;
+my $dropped = pop @with;
+sql("DROP MATERIALIZED VIEW $dropped");
+is(sql(q{SELECT count(*) FROM weir.view_state WHERE view NOT IN (SELECT view FROM weir.views)}), '0',
+	'one is dropped, with what it has kept');
+sql("REFRESH MATERIALIZED VIEW $_") foreach sort @with;
 weir_wait($node, 'rebuilt');
+is(still_failed(), '', 'all of them');
+sql($1 eq 'a' ? made('a', $2, $2) : made('b', $2, $2 + 1)) if $dropped =~ /(.)(\d+)/;
+weir_wait($node, 'made again');
 
 # So is a summary of the log.  Without, a worker would pass over events that no
 # checkpoint has, a query over those of its time, and a dump count others; who
