@@ -188,10 +188,10 @@ typedef struct WeirFlowPrivate
 	/* of spans: keys with something to close or to forget, by hash; and those
 	 * of which it is being done */
 	WeirTimers *timers;
-	uint32 *taken;
+	uint32 *taken; /* each once, in order, but while some are taken */
 	uint64 ntaken;
 	uint64 taken_size;
-	bool unclosed;	/* among them are some to close */
+	bool unclosed;	/* among them may be some to close */
 	int most_spans; /* of a key, since the last checkpoint */
 
 	/* of a transaction in parts */
@@ -1580,18 +1580,19 @@ compare_hashes(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Call back with the groups of the keys taken, from one on. */
+/* Call back with the groups of the keys taken. */
 static void
-walk_taken(WeirFlow *flow, uint64 from, WeirGroupCallback callback, void *arg)
+walk_taken(WeirFlow *flow, WeirGroupCallback callback, void *arg)
 {
 	WeirFlowPrivate *p = flow->priv;
 
-	for (uint64 i = from; i < p->ntaken; i++)
+	for (uint64 i = 0; i < p->ntaken; i++)
 	{
 		dsa_pointer iter = 0;
 		dsa_pointer ref;
 		WeirGroup g;
 
+		Assert(i == 0 || p->taken[i] > p->taken[i - 1]);
 		CHECK_FOR_INTERRUPTS();
 		while (weir_state_find(flow->state, WEIR_PANE_SPANS, p->taken[i], &iter,
 							   &ref, &g))
@@ -1599,67 +1600,81 @@ walk_taken(WeirFlow *flow, uint64 from, WeirGroupCallback callback, void *arg)
 	}
 }
 
-/* WeirGroupCallback: has it a window to be closed? */
+/*
+ * From the timers to the keys taken, those that are due.  A key that has had rows
+ * since it was taken is due again.
+ */
 static void
-look_at_spans(const WeirGroup *g, void *arg)
-{
-	WeirFlow *flow = arg;
-	WeirFlowPrivate *p = flow->priv;
-
-	if (!p->unclosed)
-		p->unclosed =
-			weir_spans_any(p->spans, g->state, g->statelen,
-						   in_heap_before(flow), weir_flow_final_before(flow));
-}
-
-/* WeirGroupCallback: what is not yet due of a key that is. */
-static void
-set_later_timer(const WeirGroup *g, void *arg)
-{
-	WeirFlow *flow = arg;
-	WeirFlowPrivate *p = flow->priv;
-	int64 final_before = weir_flow_final_before(flow);
-	int64 due = weir_spans_due(p->spans, g->state, g->statelen, final_before);
-
-	if (due > final_before)
-		weir_timers_set(p->timers, g->hash, due);
-}
-
-/* Take the keys that are due.  Is there a window to be closed? */
-static bool
-spans_closable(WeirFlow *flow, int64 final_before)
+take_due(WeirFlow *flow, int64 final_before)
 {
 	WeirFlowPrivate *p = flow->priv;
-	uint64 before = p->ntaken;
 	uint64 n = 0;
-	uint32 hash;
 
-	while (weir_timers_take(p->timers, final_before, &hash))
+	for (;;)
 	{
 		if (p->ntaken == p->taken_size)
 		{
-			p->taken_size = Max(p->taken_size * 2, 64);
-			if (p->taken == NULL)
-				p->taken = MemoryContextAllocHuge(
-					flow->cxt, p->taken_size * sizeof(uint32));
-			else
-				p->taken =
-					repalloc_huge(p->taken, p->taken_size * sizeof(uint32));
-		}
-		p->taken[p->ntaken++] = hash;
-	}
-	walk_taken(flow, before, set_later_timer, flow);
+			uint64 size = Max(p->taken_size * 2, 64);
 
-	/* a key that has had rows since it was taken may be there twice */
-	if (p->ntaken > before)
-		qsort(p->taken, p->ntaken, sizeof(uint32), compare_hashes);
+			if (p->taken == NULL)
+				p->taken =
+					MemoryContextAllocHuge(flow->cxt, size * sizeof(uint32));
+			else
+				p->taken = repalloc_huge(p->taken, size * sizeof(uint32));
+			p->taken_size = size;
+		}
+		if (!weir_timers_take(p->timers, final_before, &p->taken[p->ntaken]))
+			break;
+		p->ntaken++;
+	}
+	qsort(p->taken, p->ntaken, sizeof(uint32), compare_hashes);
 	for (uint64 i = 0; i < p->ntaken; i++)
 		if (n == 0 || p->taken[i] != p->taken[n - 1])
 			p->taken[n++] = p->taken[i];
 	p->ntaken = n;
-	p->unclosed = false;
-	walk_taken(flow, 0, look_at_spans, flow);
-	return p->unclosed;
+}
+
+typedef struct LookAtSpans
+{
+	WeirFlow *flow;
+	int64 final_before;
+	bool closable; /* there is a window to be closed */
+} LookAtSpans;
+
+/* WeirGroupCallback: and set the timer for what is not yet due of the key. */
+static void
+look_at_spans(const WeirGroup *g, void *arg)
+{
+	LookAtSpans *look = arg;
+	WeirFlow *flow = look->flow;
+	WeirFlowPrivate *p = flow->priv;
+	int64 due =
+		weir_spans_due(p->spans, g->state, g->statelen, look->final_before);
+
+	if (due > look->final_before)
+		weir_timers_set(p->timers, g->hash, due);
+	if (!look->closable)
+		look->closable =
+			weir_spans_any(p->spans, g->state, g->statelen,
+						   in_heap_before(flow), look->final_before);
+}
+
+/*
+ * Take the keys that are due.  Is there a window to be closed?  May be cancelled:
+ * then there is one, as far as anybody knows, and all keys are looked at again.
+ */
+static bool
+spans_closable(WeirFlow *flow, int64 final_before)
+{
+	WeirFlowPrivate *p = flow->priv;
+	LookAtSpans look = {flow, final_before, false};
+
+	p->unclosed = true;
+	take_due(flow, final_before);
+	weir_debug_point("spans-taken");
+	walk_taken(flow, look_at_spans, &look);
+	p->unclosed = look.closable;
+	return look.closable;
 }
 
 bool
@@ -1728,7 +1743,7 @@ close_expanded(Closing *c, int64 final_before)
 	WeirExpander *x = weir_expand_create(flow->plan);
 
 	if (p->spans)
-		walk_taken(flow, 0, expand_group, x);
+		walk_taken(flow, expand_group, x);
 	else
 		for (int i = 0; i < p->nclosing; i++)
 			weir_state_walk(flow->state, p->closing[i], 0, expand_group, x);
@@ -2026,7 +2041,9 @@ trim_taken(WeirFlow *flow)
 	WeirPut *puts = palloc(sizeof(WeirPut) * 64);
 	int nputs = 0;
 	int size = 64;
-	uint64 kept = 0;
+	uint32 *kept = MemoryContextAllocHuge(CurrentMemoryContext,
+										  p->ntaken * sizeof(uint32));
+	uint64 nkept = 0;
 
 	for (uint64 i = 0; i < p->ntaken; i++)
 	{
@@ -2062,7 +2079,7 @@ trim_taken(WeirFlow *flow)
 				pfree(trimmed);
 				continue;
 			}
-			if (trimmed == NULL && weir_state_is_shown(flow->state, ref))
+			if (trimmed == NULL && weir_state_is_held(flow->state, ref))
 			{
 				waits = true;
 				continue;
@@ -2082,16 +2099,20 @@ trim_taken(WeirFlow *flow)
 			put->remove = trimmed == NULL;
 		}
 		if (waits)
-			p->taken[kept++] = hash;
+			kept[nkept++] = hash;
 		weir_timers_set(p->timers, hash, due);
 	}
-	p->ntaken = kept;
+	weir_debug_point("spans-trimmed");
 	if (nputs > 0)
 	{
 		weir_state_reserve(flow->state, puts, nputs);
 		weir_state_publish(flow->state, puts, nputs, flow->position,
 						   flow->watermark);
 	}
+	/* until here they have to be looked at again */
+	memcpy(p->taken, kept, nkept * sizeof(uint32));
+	p->ntaken = nkept;
+	pfree(kept);
 }
 
 /* WeirCheckpoint.parts */

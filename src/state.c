@@ -2302,12 +2302,12 @@ weir_state_hide(WeirState *s)
 }
 
 bool
-weir_state_is_shown(WeirState *s, dsa_pointer ref)
+weir_state_is_held(WeirState *s, dsa_pointer ref)
 {
 	const Slot *slot = at(ref);
 
-	return s->root->hidden == 0 || !is_unseen(s, slot) ||
-		   DsaPointerIsValid(slot->u.older);
+	return s->root->hidden != 0 &&
+		   (!is_unseen(s, slot) || DsaPointerIsValid(slot->u.older));
 }
 
 void

@@ -146,8 +146,8 @@ extern bool weir_state_drop_closed(WeirState *s);
  * one transaction only, and what fails is mended by nothing but discard.
  */
 extern void weir_state_hide(WeirState *s);
-/* May readers see a version of this group?  Then it cannot be removed. */
-extern bool weir_state_is_shown(WeirState *s, dsa_pointer ref);
+/* Are readers kept at a version of this group?  Then it cannot be removed. */
+extern bool weir_state_is_held(WeirState *s, dsa_pointer ref);
 /* Free stamped panes of which readers have never seen anything. */
 extern void weir_state_drop_hidden(WeirState *s);
 /*

@@ -517,6 +517,17 @@ sub rows_sql
 	  . (defined $prefix && $v->{keyed} ? " WHERE k IS NULL OR k LIKE '$prefix%'" : '') . ';';
 }
 
+# For whoever has to know where final rows are from.
+sub more_sql
+{
+	my ($v) = @_;
+
+	return "SELECT now(), 'row', ctid, xmin, cmin, xmax, v.* FROM $v->{name} v;\n"
+	  . "SELECT now(), 'position', ctid, xmin, xmax, p.* FROM weir.view_position p WHERE view = '$v->{name}'::regclass;\n"
+	  . "SELECT now(), 'state', ctid, xmin, xmax, view, generation, seq, max_pane, ngroups, encode(data, 'hex') FROM weir.view_state WHERE view = '$v->{name}'::regclass;\n"
+	  . "SELECT now(), 'view', v.* FROM weir.views v WHERE view = '$v->{name}'::regclass;\n";
+}
+
 sub expected_counters
 {
 	my ($v) = @_;
@@ -574,6 +585,7 @@ sub compare
 			at    => scalar(@{ $s->{story} }),
 			lines => expected_rows($v, $prefix) };
 		$sql .= "\\echo $label\n" . rows_sql($v, $prefix) . "\n";
+		$sql .= "\\echo #more\n" . more_sql($v) if $v->{final_only};
 	}
 	push @$plan,
 	  {
@@ -793,7 +805,7 @@ sub run_script
 
 	ok($ok, "$what: script ran") or do { diag($err); $failures++ };
 
-	my ($stream, $check);
+	my ($stream, $check, $got);
 	my $done = sub {
 		return unless $check;
 		$compared{ $check->{view} ? $check->{view}{kind} : $check->{batch} ? 'batch' : 'counters' }++;
@@ -814,7 +826,11 @@ sub run_script
 		{
 			$done->();
 			$check = $stream->{plan}[$1];
-			$check->{got} = [];
+			$check->{got} = $got = [];
+		}
+		elsif ($line eq '#more')
+		{
+			$check->{more} = $got = [];
 		}
 		elsif ($line eq '#end')
 		{
@@ -823,7 +839,7 @@ sub run_script
 		}
 		elsif ($check)
 		{
-			push @{ $check->{got} }, $line;
+			push @$got, $line;
 		}
 	}
 	$done->();
@@ -850,6 +866,7 @@ sub report
 	diag($_) foreach @{ $s->{story} }[ 0 .. $check->{at} - 1 ];
 	diag("only the model: $_") foreach grep { !$in_view{$_} } @{ $check->{lines} };
 	diag("only the view:  $_") foreach grep { !$in_model{$_} } @$got;
+	diag("more: $_") foreach @{ $check->{more} // [] };
 	diag('the same rows, other numbers of them')
 	  unless grep({ !$in_view{$_} } @{ $check->{lines} }) || grep({ !$in_model{$_} } @$got);
 }

@@ -87,10 +87,11 @@ my %place = (
 
 # a reader of weir.streams (debug_list.spec), a transaction that is larger than
 # the memory (018_parts.pl), and what is written ahead of a checkpoint
-# (041_ahead.pl), which do all this there, and places that hints are tested at
+# (041_ahead.pl), or in keys that a checkpoint looks at (042_taken.pl), which do all
+# this there, and places that hints are tested at
 # (038_hints.pl)
 my @elsewhere = ('streams-listed', 'part-through', 'batch-open', 'reader-scan',
-	'ahead-start', 'ahead-written', 'ahead-committed');
+	'ahead-start', 'ahead-written', 'ahead-committed', 'spans-taken', 'spans-trimmed');
 
 # All that the source has; the critical ones cannot raise.
 my %critical;
