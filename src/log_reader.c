@@ -15,7 +15,8 @@
  * hints) never decide what is read: a chunk count that differs leads to a scan.
  *
  * States of a reader: it needs a scan -> (poll) it follows the ring -> it needs a
- * scan.  One with a snapshot only ever scans.
+ * scan.  One with a snapshot only ever scans.  What it cannot keep it does not read,
+ * as far as summaries of the log (runs.h) say where that is.
  *
  * Locks: order_lock, shared, for RING_BATCH entries of the ring at a time.
  *
@@ -42,7 +43,11 @@
 #define RING_BATCH 64
 
 /* A reader keeps at most so many transactions; the others are read again. */
+#ifdef WEIR_DEBUG
+#define MAX_PENDING 1000
+#else
 #define MAX_PENDING 200000
+#endif
 
 /* ---------------------------------------------------- chunks of a transaction */
 
@@ -376,13 +381,13 @@ add_pending(WeirLogReader *r, const WeirTxn *txn, TimestampTz published_at)
 	}
 	if (r->npending == r->space)
 	{
-		r->space = r->space ? r->space * 2 : 64;
+		int space = r->space ? r->space * 2 : 64;
+
 		if (r->pending == NULL)
-			r->pending =
-				MemoryContextAlloc(r->cxt, r->space * sizeof(PendingTxn));
+			r->pending = MemoryContextAlloc(r->cxt, space * sizeof(PendingTxn));
 		else
-			r->pending =
-				repalloc_huge(r->pending, r->space * sizeof(PendingTxn));
+			r->pending = repalloc_huge(r->pending, space * sizeof(PendingTxn));
+		r->space = space;
 	}
 	r->pending[r->npending].txn = *txn;
 	r->pending[r->npending].published_at = published_at;
@@ -438,6 +443,7 @@ read_ring(WeirLogReader *r, uint64 head)
 	while (r->cursor < head && !r->need_scan)
 	{
 		int n = 0;
+		bool scan;
 
 		LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
 		if (weir_shared->ring_head - r->cursor > WEIR_RING_SIZE)
@@ -453,18 +459,70 @@ read_ring(WeirLogReader *r, uint64 head)
 		}
 		LWLockRelease(&weir_shared->order_lock);
 
+		/* the cursor is beyond them: if one cannot be added a scan has to say */
+		scan = r->need_scan;
+		r->need_scan = true;
 		for (int i = 0; i < n; i++)
 		{
 			/* written into a file we do not know: what it holds, a scan says */
 			if (batch[i].filenumber != r->filenumber)
-				r->need_scan = true;
+				scan = true;
 			else if (!already_pending(r, &batch[i].txn))
 				add_pending(r, &batch[i].txn, batch[i].published_at);
 		}
+		r->need_scan = scan;
 	}
 }
 
-/* The log, but for runs that the reader is beyond. */
+static int
+compare_runs(const void *a, const void *b)
+{
+	WeirNumber x = (*(WeirRun *const *) a)->min_number;
+	WeirNumber y = (*(WeirRun *const *) b)->min_number;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * Skip runs that the reader is beyond; and, of the others by their first number,
+ * those after as many as he can keep: so each run is read about once, however many
+ * times he comes.  A chunk is a transaction, or part of one.  A run without record
+ * is of transactions with records elsewhere.
+ *
+ * There is something below the limit, or it would be for nothing: the transaction
+ * with the first number.  A given snapshot may not show that one.
+ */
+static void
+choose_runs(WeirLogReader *r, WeirRuns *runs)
+{
+	WeirRun **next =
+		palloc_extended(Max(runs->n, 1) * sizeof(WeirRun *), MCXT_ALLOC_HUGE);
+	uint64 nchunks = 0;
+	int n = 0;
+
+	for (int i = 0; i < runs->n; i++)
+	{
+		WeirRun *run = &runs->runs[i];
+
+		run->skip = run->max_number < r->done_before;
+		if (!run->skip && r->snapshot == NULL &&
+			run->min_number > r->done_before && run->min_number != PG_INT64_MAX)
+			next[n++] = run;
+	}
+	qsort(next, n, sizeof(WeirRun *), compare_runs);
+	for (int i = 0; i < n; i++)
+	{
+		nchunks += next[i]->nchunks;
+		if (nchunks <= MAX_PENDING ||
+			next[i]->min_number == next[0]->min_number)
+			continue;
+		r->limit = Min(r->limit, next[i]->min_number);
+		next[i]->skip = true;
+	}
+	pfree(next);
+}
+
+/* The log, but for runs that nothing is wanted of now; r->limit is set. */
 static void
 read_log(WeirLogReader *r, Relation rel, Snapshot snapshot,
 		 WeirLogCollectCallback callback)
@@ -479,8 +537,7 @@ read_log(WeirLogReader *r, Relation rel, Snapshot snapshot,
 							  .callback = callback,
 							  .arg = r};
 
-	for (int i = 0; i < runs->n; i++)
-		runs->runs[i].skip = runs->runs[i].max_number < r->done_before;
+	choose_runs(r, runs);
 	weir_log_collect(&collect);
 	weir_runs_free(runs);
 }

@@ -65,6 +65,7 @@ add_to_run(WeirRun *run, HTAB *txns, const WeirLogHeader *h)
 		run->opaque = true;
 	t->all = record->nchunks;
 	run->min_number = Min(run->min_number, record->number);
+	run->max_number = Max(run->max_number, record->number);
 	run->min_arrival = Min(run->min_arrival, record->arrival);
 	run->max_arrival = Max(run->max_arrival, record->arrival);
 	if (record->watermark > run->watermark ||
@@ -123,6 +124,7 @@ summarize_run(Relation rel, Snapshot snapshot, WeirRun *run)
 	WeirLogHeader h;
 
 	run->min_number = PG_INT64_MAX;
+	run->max_number = WEIR_NO_NUMBER;
 	run->min_arrival = DT_NOEND;
 	run->max_arrival = DT_NOBEGIN;
 	run->min_time = PG_INT64_MAX;
@@ -139,9 +141,10 @@ summarize_run(Relation rel, Snapshot snapshot, WeirRun *run)
 	note_open(run, txns);
 	hash_destroy(txns);
 
-	/* everybody who has written here has committed, and got his number before;
-	 * but for those whose records make a run opaque */
-	run->max_number = weir_order_highest();
+	/* those whose records are elsewhere have committed, too, and got their
+	 * numbers before; but for those whose records make a run opaque */
+	if (run->nopen > 0 || run->opaque || run->max_number == WEIR_NO_NUMBER)
+		run->max_number = weir_order_highest();
 }
 
 int

@@ -259,6 +259,32 @@ $sql->('VACUUM s', q{SELECT weir.summarize('s')}, 'VACUUM FULL s', q{SELECT weir
 is($sql->(q{SELECT count(*) FROM weir.log_run WHERE filenumber <> pg_relation_filenode('s')}), '0',
 	'none is of another file');
 
+# More transactions than a reader keeps, by several writers: who comes late has each
+# once, whether all of it has summaries or a part.
+$sql->(q{CREATE TABLE small (id bigint GENERATED ALWAYS AS IDENTITY, k int) USING stream},
+	q{CREATE PROCEDURE write(n int) LANGUAGE plpgsql AS
+		'BEGIN FOR i IN 1 .. n LOOP INSERT INTO small (k) VALUES (i % 9); COMMIT; END LOOP; END'});
+my @writers = map { $node->background_psql('postgres') } 1 .. 3;
+my $small = 'SELECT k, count(*) AS n, sum(id)::bigint AS ids FROM small GROUP BY k';
+foreach my $part (1 .. 3)
+{
+	$_->{run}->pump_nb, $_->{stdin} .= "CALL write(2500);\n" foreach @writers;
+	$_->query_safe('SELECT 1') foreach @writers;
+	$sql->('VACUUM small', q{SELECT weir.summarize('small')}) if $part < 3;
+	$sql->("CREATE MATERIALIZED VIEW small_$part USING continuous AS $small");
+	weir_wait($node, 'a view comes late');
+	weir_same($node, "small_$part", $small);
+	is($sql->("SELECT sum(n) FROM small_$part"), $part * 3 * 2500, 'each once');
+	cmp_ok($sql->(q{SELECT count(*) FROM weir.log_run WHERE stream = 'small'::regclass AND NOT opaque}), '>', 10,
+		'there are runs of small transactions');
+}
+$_->quit foreach @writers;
+$sql->('SELECT weir.pause(view) FROM weir.views');
+$node->restart;
+$sql->('SELECT weir.resume(view) FROM weir.views');
+weir_wait($node, 'and after a restart');
+weir_same($node, $_, $small) foreach 'small_1', 'small_2', 'small_3';
+
 weir_log_is_clean($node);
 $node->stop;
 done_testing();
