@@ -384,6 +384,7 @@ do_step(Batch *b, WeirBatchMember *m, Step step)
 				weir_flow_add_error(flow, m->skips[i].json,
 									m->skips[i].sqlstate, m->skips[i].message);
 			weir_flow_publish(flow, b->txns[b->ntxns - 1].number, b->watermark);
+			weir_batch_forget_skips(m);
 			break;
 	}
 }
@@ -514,13 +515,14 @@ remember_skip(Batch *b, WeirBatchMember *m, const ErrorData *e)
 	else if (m->nskips >= 16 && (m->nskips & (m->nskips - 1)) == 0)
 		m->skips =
 			repalloc_huge(m->skips, m->nskips * 2 * sizeof(WeirSkippedRow));
-	skip = &m->skips[m->nskips++];
+	skip = &m->skips[m->nskips];
 	skip->xid = b->txns[b->txn_of[n]].xid;
 	skip->chunk = b->number_in_txn[n];
 	skip->row = b->slice.at_row;
 	skip->json = json ? pstrdup(json) : NULL;
 	skip->sqlstate = pstrdup(unpack_sql_state(e->sqlerrcode));
 	skip->message = pstrdup(e->message);
+	m->nskips++;
 	MemoryContextSwitchTo(old);
 }
 

@@ -1050,7 +1050,7 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 typedef struct Loading
 {
 	WeirState *state;
-	WeirRehash rehash;
+	WeirLoadGroup load;
 	void *arg;
 	bool told; /* the state, how much will come */
 	WeirPut *puts;
@@ -1069,11 +1069,12 @@ load_group(const WeirGroup *g, void *arg)
 		l->size *= 2;
 		l->puts = repalloc_huge(l->puts, l->size * sizeof(WeirPut));
 	}
-	put = &l->puts[l->n++];
+	put = &l->puts[l->n];
 	MemSet(put, 0, sizeof(*put));
 	put->group = *g;
-	put->group.hash = l->rehash(g->key, g->keylen, l->arg);
 	put->ref = InvalidDsaPointer;
+	if (l->load(&put->group, l->arg))
+		l->n++;
 }
 
 /* BlobCallback */
@@ -1100,12 +1101,12 @@ publish_loaded(const BlobCount *count, void *arg)
  */
 void
 weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
-					 const char *layout, Snapshot snapshot, WeirRehash rehash,
+					 const char *layout, Snapshot snapshot, WeirLoadGroup load,
 					 void *arg)
 {
 	MemoryContext cxt;
 	MemoryContext old;
-	Loading l = {.state = state, .rehash = rehash, .arg = arg};
+	Loading l = {.state = state, .load = load, .arg = arg};
 	uint64 version;
 
 	check_position_row(row, layout);

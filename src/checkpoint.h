@@ -108,14 +108,14 @@ extern void weir_checkpoint_end(WeirCheckpointWriter *w);
 
 /*
  * Load the blobs of (view, generation) into an empty state; snapshot NULL: the
- * latest.  rehash: recompute
- * the hash of a key (as the owner).  Checks format, major, layout, crc of
- * every blob: 0A000/XX001 naming view, blob and field; hint: REFRESH.
+ * latest.  load: sets the hash of the group's key (as the owner); false: nobody
+ * needs the group.  Checks format, major, layout, crc of every blob: 0A000/XX001
+ * naming view, blob and field; hint: REFRESH.
  */
-typedef uint32 (*WeirRehash)(const char *key, Size keylen, void *arg);
+typedef bool (*WeirLoadGroup)(WeirGroup *g, void *arg);
 extern void weir_checkpoint_load(const WeirPositionRow *row, WeirState *state,
 								 const char *layout, Snapshot snapshot,
-								 WeirRehash rehash, void *arg);
+								 WeirLoadGroup load, void *arg);
 
 /*
  * Read the blobs of the answering generation visible to a snapshot, newest

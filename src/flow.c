@@ -184,6 +184,7 @@ typedef struct WeirFlowPrivate
 	WeirCheckpoint checkpoint;
 	int64 *closing; /* panes of the windows being closed */
 	int nclosing;
+	int64 oldest_end; /* no final row is of a window that ended before */
 
 	/* of spans: keys with something to close or to forget, by hash; and those
 	 * of which it is being done */
@@ -470,21 +471,39 @@ claim(WeirFlow *flow)
 							   get_rel_name(flow->view))));
 }
 
-static uint32
-rehash_key(const char *key, Size keylen, void *arg)
+/*
+ * WeirLoadGroup.  A key that was forgotten is in the checkpoint until that is
+ * written as a whole; meanwhile it may have come again, in other bytes.
+ */
+static bool
+load_group(WeirGroup *g, void *arg)
 {
 	WeirFlow *flow = arg;
 	WeirFlowPrivate *p = flow->priv;
+	const WeirPositionRow *row = &p->checkpoint.row;
 	int nkeys = flow->plan->nkeys;
-	Datum *values = palloc((nkeys + 1) * sizeof(Datum));
-	bool *nulls = palloc((nkeys + 1) * sizeof(bool));
-	uint32 hash;
+	Datum *values;
+	bool *nulls;
 
-	weir_keys_deform(p->keys, key, values, nulls);
-	hash = weir_keys_hash(p->keys, values, nulls);
+	if (p->spans)
+	{
+		WeirSpanLimits limits;
+
+		limits.swept = row->closed_before;
+		limits.before =
+			Max(weir_window_final_through(
+					&flow->plan->window, row->allowed_lateness, row->watermark),
+				row->closed_before);
+		if (weir_spans_are_over(p->spans, g->state, g->statelen, &limits))
+			return false;
+	}
+	values = palloc((nkeys + 1) * sizeof(Datum));
+	nulls = palloc((nkeys + 1) * sizeof(bool));
+	weir_keys_deform(p->keys, g->key, values, nulls);
+	g->hash = weir_keys_hash(p->keys, values, nulls);
 	pfree(values);
 	pfree(nulls);
-	return hash;
+	return true;
 }
 
 /* Put the group of no row, of these keys, unless it is there. */
@@ -548,7 +567,7 @@ load_state(WeirFlow *flow, bool found, Snapshot snapshot)
 	flow->watermark = row->watermark;
 	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
 	if (found)
-		weir_checkpoint_load(row, flow->state, p->layout, snapshot, rehash_key,
+		weir_checkpoint_load(row, flow->state, p->layout, snapshot, load_group,
 							 flow);
 	else
 		weir_state_publish(flow->state, NULL, 0, flow->position,
@@ -712,6 +731,7 @@ make_flow(Oid view, int64 generation, bool answering, Snapshot snapshot,
 	flow->cxt = cxt;
 	flow->priv = p;
 	p->flow = flow;
+	p->oldest_end = PG_INT64_MIN;
 	p->late_events = weir_late_create(view, cxt);
 	p->row_cxt =
 		AllocSetContextCreate(cxt, "weir rows", ALLOCSET_DEFAULT_SIZES);
@@ -871,12 +891,12 @@ grow_cache(WeirFlowPrivate *p)
 	if (n > p->bucket_space)
 	{
 		p->buckets = repalloc_huge(p->buckets, (Size) n * sizeof(Bucket));
+		p->groups =
+			repalloc_huge(p->groups, (Size) n / 2 * sizeof(CachedGroup *));
+		p->puts = repalloc_huge(p->puts, (Size) n / 2 * sizeof(WeirPut));
+		/* last: any of these may raise */
 		p->bucket_space = n;
 		p->group_space = n / 2;
-		p->groups = repalloc_huge(p->groups, (Size) p->group_space *
-												 sizeof(CachedGroup *));
-		p->puts =
-			repalloc_huge(p->puts, (Size) p->group_space * sizeof(WeirPut));
 	}
 	p->nbuckets = n;
 	memset(p->buckets, 0, (Size) n * sizeof(Bucket));
@@ -1410,13 +1430,31 @@ weir_flow_publish(WeirFlow *flow, WeirPosition position, TimestampTz watermark)
 	p->started = false;
 }
 
+static void
+free_errors(List *errors)
+{
+	ListCell *lc;
+
+	foreach(lc, errors)
+	{
+		SkippedEvent *e = lfirst(lc);
+
+		if (e->json)
+			pfree(e->json);
+		pfree(e->sqlstate);
+		pfree(e->message);
+	}
+	list_free_deep(errors);
+}
+
 void
 weir_flow_discard(WeirFlow *flow)
 {
 	WeirFlowPrivate *p = flow->priv;
 
 	weir_late_rewind(p->late_events);
-	p->batch_errors = NIL; /* a few bytes, until the flow is closed */
+	free_errors(p->batch_errors);
+	p->batch_errors = NIL;
 	p->ngroups = 0;
 	p->nrows = 0;
 	p->late = p->late_partial = 0;
@@ -1851,23 +1889,6 @@ write_rows(void *arg)
 	write_error_list(flow, p->errors);
 	weir_flow_replan(flow);
 	weir_late_write(p->late_events, flow->plan, &p->checkpoint.row);
-}
-
-static void
-free_errors(List *errors)
-{
-	ListCell *lc;
-
-	foreach(lc, errors)
-	{
-		SkippedEvent *e = lfirst(lc);
-
-		if (e->json)
-			pfree(e->json);
-		pfree(e->sqlstate);
-		pfree(e->message);
-	}
-	list_free_deep(errors);
 }
 
 
@@ -2354,12 +2375,13 @@ row_window_end(const WeirViewPlan *plan, TupleTableSlot *slot, int64 *end)
 }
 
 /*
- * Deletes by one pass over the view's heap; called seldom.  The caller has
- * looked, with the options as they are now, that there is something to do.
+ * Deletes by one pass over the view's heap.  Returns the end of the oldest window
+ * that stays; what comes later is of windows after those that are closed now.
  */
-static void
+static int64
 delete_expired(WeirFlow *flow, int64 before)
 {
+	int64 oldest = flow->closed_before;
 	Relation rel;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
@@ -2377,20 +2399,29 @@ delete_expired(WeirFlow *flow, int64 before)
 		int64 end;
 
 		CHECK_FOR_INTERRUPTS();
-		if (row_window_end(flow->plan, slot, &end) && end < before &&
-			end <= flow->closed_before)
-			(void) table_tuple_delete(rel, &slot->tts_tid, cid, snapshot,
-									  InvalidSnapshot, true, &failure, false);
+		if (!row_window_end(flow->plan, slot, &end))
+			continue;
+		if (end >= before || end > flow->closed_before ||
+			table_tuple_delete(rel, &slot->tts_tid, cid, snapshot,
+							   InvalidSnapshot, true, &failure, false) != TM_Ok)
+			oldest = Min(oldest, end);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
+	return oldest;
 }
 
+/* Rows that have outlived their time by that share of it are worth a pass. */
+#define EXPIRE_SHARE 16
+
 void
-weir_flow_expire(WeirFlow *flow)
+weir_flow_expire(WeirFlow *flow, bool all)
 {
+	WeirFlowPrivate *p = flow->priv;
+	int64 oldest = p->oldest_end;
 	int64 before;
+	int64 worth;
 
 	if (flow->options->retention == PG_INT64_MAX && !flow->priv->stale)
 		return;
@@ -2403,9 +2434,16 @@ weir_flow_expire(WeirFlow *flow)
 		!TIMESTAMP_NOT_FINITE(flow->watermark) &&
 		!pg_sub_s64_overflow(flow->watermark, flow->options->retention,
 							 &before))
-		delete_expired(flow, before);
+	{
+		worth = all ? 0 : flow->options->retention / EXPIRE_SHARE;
+		if (pg_add_s64_overflow(oldest, worth, &worth))
+			worth = PG_INT64_MAX;
+		if (before > worth)
+			oldest = delete_expired(flow, before);
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	p->oldest_end = oldest;
 }
 
 

@@ -191,8 +191,9 @@ extern void weir_flow_replan(WeirFlow *flow);
  * more; own transaction.  Checkpoints do so too, but may be long in coming. */
 extern void weir_flow_sweep(WeirFlow *flow);
 
-/* Delete final rows that option retention lets go; own transaction. */
-extern void weir_flow_expire(WeirFlow *flow);
+/* Delete final rows that option retention lets go, all of them or when enough of
+ * them are worth reading the view; own transaction. */
+extern void weir_flow_expire(WeirFlow *flow, bool all);
 
 /*
  * Which windows a final row is of can be seen from the row.  And, inside

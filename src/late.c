@@ -398,7 +398,7 @@ make_reader(WeirLate *late, TupleDesc desc)
 
 	if (late->reader != NULL && equalTupleDescs(late->desc, desc))
 		return;
-	if (late->reader_cxt == NULL)
+	if (late->row_cxt == NULL)
 	{
 		late->reader_cxt = AllocSetContextCreate(late->cxt, "weir late decoder",
 												 ALLOCSET_DEFAULT_SIZES);

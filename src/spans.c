@@ -216,6 +216,21 @@ weir_spans_any(WeirSpans *s, const char *bytes, Size len, int64 after,
 	return false;
 }
 
+bool
+weir_spans_are_over(WeirSpans *s, const char *bytes, Size len,
+					const WeirSpanLimits *limits)
+{
+	const SavedSpan *span;
+	const char *aggs;
+	bool over = s->sessions;
+	Cursor c;
+
+	cursor_start(&c, bytes, len);
+	while (cursor_next(&c, &span, &aggs))
+		over = over && may_be_forgotten(s, span, limits);
+	return over;
+}
+
 char *
 weir_spans_trim(WeirSpans *s, const char *bytes, Size *len,
 				const WeirSpanLimits *limits)

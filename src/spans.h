@@ -85,6 +85,10 @@ extern bool weir_spans_any(WeirSpans *s, const char *bytes, Size len,
 extern char *weir_spans_trim(WeirSpans *s, const char *bytes, Size *len,
 							 const WeirSpanLimits *limits);
 
+/* Need nothing of the key be kept? */
+extern bool weir_spans_are_over(WeirSpans *s, const char *bytes, Size len,
+								const WeirSpanLimits *limits);
+
 /* Saved bytes as texts, and back (palloc'd), as of weir_aggs. */
 extern void weir_spans_out(WeirSpans *s, const char *bytes, Size len,
 						   WeirTexts *to);

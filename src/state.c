@@ -194,7 +194,7 @@ typedef struct Root
 						   * saw them there */
 	uint32 ngone;
 	uint32 gone_size;	/* room for those in panes' stamps, too */
-	uint32 nstamps;		/* at least so many transactions are in stamps */
+	uint32 nstamps;		/* at most so many transactions are in stamps */
 	dsa_pointer limbo;	/* panes that left the array, not yet freed */
 	dsa_pointer layout; /* text, with its 0: what the states are; constant */
 	uint32 layout_size;
@@ -1404,13 +1404,13 @@ discard(WeirViewShared *v, bool keep)
 		pg_usleep(1000L);
 	}
 
+	forget_kept(v, s.area);
+	if (keep)
+		keep_xids(&s); /* may raise: as long as the state can be found */
 	LWLockAcquire(&v->publish_lock, LW_EXCLUSIVE);
 	v->root = InvalidDsaPointer;
 	v->publishing = false;
 	LWLockRelease(&v->publish_lock);
-	forget_kept(v, s.area);
-	if (keep)
-		keep_xids(&s);
 	while (DsaPointerIsValid(root->limbo))
 	{
 		dsa_pointer p = root->limbo;
@@ -1775,12 +1775,12 @@ weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 		int size = Max(n, 64);
 
 		if (s->plan != NULL)
-		{
 			pfree(s->plan);
+		if (s->order != NULL)
 			pfree(s->order);
-			s->plan = NULL;
-			s->plan_size = 0;
-		}
+		s->plan = NULL;
+		s->order = NULL;
+		s->plan_size = 0;
 		s->plan = MemoryContextAllocHuge(s->cxt, size * sizeof(PutPlan));
 		s->order = MemoryContextAllocHuge(s->cxt, size * sizeof(uint32));
 		s->plan_size = size;
@@ -2139,7 +2139,8 @@ settle_stamps(WeirState *s)
 {
 	Root *root = s->root;
 	uint64 hidden = 0;
-	bool any = false;
+	uint32 nstamps = 0;
+	TransactionId last = InvalidTransactionId;
 
 	for (uint32 i = 0; i < root->npanes; i++)
 	{
@@ -2160,12 +2161,16 @@ settle_stamps(WeirState *s)
 			}
 			pane->committed = true;
 		}
-		any = true;
+		/* panes of one transaction are neighbours */
+		if (pane->stamp != last)
+			nstamps++;
+		last = pane->stamp;
 		if (pane->committed)
 			hidden += pane->ngroups;
 	}
-	if (!any)
-		root->nstamps = 0;
+	/* one that closes in parts is counted before it has stamped a pane */
+	if (root->hidden == 0)
+		root->nstamps = nstamps;
 	pg_atomic_write_u64(&s->v->shown_groups,
 						pg_atomic_read_u64(&s->v->groups) - hidden);
 }
@@ -2306,8 +2311,10 @@ weir_state_is_held(WeirState *s, dsa_pointer ref)
 {
 	const Slot *slot = at(ref);
 
-	return s->root->hidden != 0 &&
-		   (!is_unseen(s, slot) || DsaPointerIsValid(slot->u.older));
+	if (s->root->hidden != 0)
+		return !is_unseen(s, slot) || DsaPointerIsValid(slot->u.older);
+	/* who looks for its key finds none; who comes later needs none */
+	return pg_atomic_read_u32(&s->v->cuts) > 0;
 }
 
 void

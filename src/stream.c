@@ -43,6 +43,7 @@
 #include "access/parallel.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/transam.h"
 #include "access/tsmapi.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
@@ -1291,7 +1292,9 @@ weir_stream_adopt_prepared(void)
 			snapshot = RegisterSnapshot(GetLatestSnapshot());
 			if (weir_rel_number(rel) != p.filenumber)
 				p.txn.nplaces = 0;
-			visible = weir_log_txn_visible(rel, snapshot, &p.txn);
+			/* of one that was rolled back all of the log would be read */
+			visible = TransactionIdDidCommit(XidFromFullTransactionId(p.xid)) &&
+					  weir_log_txn_visible(rel, snapshot, &p.txn);
 			UnregisterSnapshot(snapshot);
 			if (!visible)
 				weir_log_remove_prepared(p.stream, p.xid);

@@ -87,11 +87,6 @@ push(WeirTimers *t, Entry e)
 {
 	uint64 i;
 
-	if (t->n == t->size)
-	{
-		t->size *= 2;
-		t->heap = repalloc_huge(t->heap, t->size * sizeof(Entry));
-	}
 	for (i = t->n++; i > 0; i = (i - 1) / 2)
 	{
 		if (t->heap[(i - 1) / 2].due <= e.due)
@@ -118,6 +113,12 @@ weir_timers_set(WeirTimers *t, uint32 hash, int64 due)
 
 	if (due == PG_INT64_MAX)
 		return;
+	/* the table is not to say what the heap has no room for */
+	if (t->n == t->size)
+	{
+		t->heap = repalloc_huge(t->heap, t->size * 2 * sizeof(Entry));
+		t->size *= 2;
+	}
 	k = times_insert(t->times, hash, &found);
 	if (found && k->due <= due)
 		return;

@@ -978,8 +978,11 @@ open_run(Run *run)
 	}
 	PG_CATCH();
 	{
-		/* a flow made in the transaction has closed itself */
+		/* a flow that could not be made has closed itself */
 		ErrorData *e = take_error();
+
+		if (run->flow != NULL)
+			close_run(run);
 
 		/* a state that does not fit would take all memory at each try; memory
 		 * that this process lacks may be there the next time */
@@ -1324,14 +1327,14 @@ retention_interval(void)
 }
 
 static void
-expire_rows(Run *run, TimestampTz now)
+expire_rows(Run *run, TimestampTz now, bool all)
 {
-	if (now < run->next_expire || !run->answering)
+	if ((now < run->next_expire && !all) || !run->answering)
 		return;
 	run->next_expire = now + retention_interval();
 	PG_TRY();
 	{
-		weir_flow_expire(run->flow);
+		weir_flow_expire(run->flow, all);
 	}
 	PG_CATCH();
 	{
@@ -2054,6 +2057,7 @@ static bool
 run_batch(Cohort *c)
 {
 	volatile bool any = false;
+	List *failed;
 	ListCell *lc;
 
 	PG_TRY();
@@ -2085,13 +2089,15 @@ run_batch(Cohort *c)
 	PG_END_TRY();
 	pg_atomic_fetch_add_u64(&me->batches, 1);
 
-	foreach(lc, failures)
+	/* none is met twice, even if one cannot be told */
+	failed = failures;
+	failures = NIL;
+	foreach(lc, failed)
 	{
 		Failure *f = lfirst(lc);
 
 		fail_run(f->run, f->error);
 	}
-	failures = NIL;
 	MemoryContextReset(failure_cxt);
 	return any;
 }
@@ -2257,23 +2263,33 @@ read_options(Stream *s)
 {
 	Relation rel;
 
-	start_transaction();
-	if (ConditionalLockRelationOid(s->oid, AccessShareLock))
+	PG_TRY();
 	{
-		s->options_known = true; /* a change from now on resets it */
-		s->idle_timeout = 0;
-		rel = try_relation_open(s->oid, NoLock);
-		if (rel != NULL && weir_catalog_is_stream(rel))
+		start_transaction();
+		if (ConditionalLockRelationOid(s->oid, AccessShareLock))
 		{
-			const WeirStreamOptions *options = weir_catalog_stream_options(rel);
+			s->options_known = true; /* a change from now on resets it */
+			s->idle_timeout = 0;
+			rel = try_relation_open(s->oid, NoLock);
+			if (rel != NULL && weir_catalog_is_stream(rel))
+			{
+				const WeirStreamOptions *options =
+					weir_catalog_stream_options(rel);
 
-			if (options->event_attno != 0)
-				s->idle_timeout = options->idle_timeout;
+				if (options->event_attno != 0)
+					s->idle_timeout = options->idle_timeout;
+			}
+			if (rel != NULL)
+				relation_close(rel, NoLock);
 		}
-		if (rel != NULL)
-			relation_close(rel, NoLock);
+		commit_transaction();
 	}
-	commit_transaction();
+	PG_CATCH();
+	{
+		s->options_known = false;
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 }
 
 /*
@@ -2750,6 +2766,7 @@ run_checkpoints(TimestampTz now)
 	foreach(lc, todo)
 	{
 		Run *run = lfirst(lc);
+		bool is_asked;
 
 		if (run->flow == NULL)
 			continue;
@@ -2773,13 +2790,13 @@ run_checkpoints(TimestampTz now)
 				hold_back(run, run->next_try);
 			continue;
 		}
-		if (answers_request(run, run->asked))
+		is_asked = answers_request(run, run->asked);
+		if (is_asked)
 		{
 			asked = lappend(asked, run);
 			asked_streams = list_append_unique_oid(asked_streams, run->stream);
-			run->next_expire = now;
 		}
-		expire_rows(run, now);
+		expire_rows(run, now, is_asked);
 	}
 	/* who asks for a checkpoint wants all that follows from one */
 	foreach(lc, asked_streams)

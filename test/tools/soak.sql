@@ -22,6 +22,9 @@ CREATE MATERIALIZED VIEW grows USING continuous AS
 	SELECT window_start, window_end, count(*) AS n FROM ev, cumulate(ts, '1 second', '5 seconds') GROUP BY window_start, window_end;
 CREATE MATERIALIZED VIEW sessions USING continuous AS
 	SELECT window_start, window_end, k, count(*) AS n, sum(v) AS s FROM ev, session(ts, '200 ms') GROUP BY window_start, window_end, k;
+-- each key comes once
+CREATE MATERIALIZED VIEW visits USING continuous AS
+	SELECT window_start, window_end, id / 1000 AS visit, count(*) AS n FROM ev, session(ts, '200 ms') GROUP BY window_start, window_end, id / 1000;
 CREATE MATERIALIZED VIEW finals USING continuous WITH (emit = final) AS
 	SELECT window_start, k % 5 AS k5, count(*) AS n, percentile_disc(0.5) WITHIN GROUP (ORDER BY v) AS mid FROM ev, tumble(ts, '2 seconds') GROUP BY window_start, k % 5 HAVING count(*) > 1;
 CREATE MATERIALIZED VIEW arrays USING continuous AS
