@@ -885,9 +885,9 @@ drop_wrong_pointers(Relation rel, HeapTuple tuple)
 		Page page;
 		char *item;
 
-		if (nulls[i] || TupleDescAttr(desc, i)->attlen != -1 ||
-			!VARATT_IS_EXTERNAL_ONDISK(p) ||
-			(Size) (end - p) < TOAST_POINTER_SIZE)
+		/* a damaged length before it may have led out of the tuple */
+		if (nulls[i] || TupleDescAttr(desc, i)->attlen != -1 || p >= end ||
+			end - p < TOAST_POINTER_SIZE || !VARATT_IS_EXTERNAL_ONDISK(p))
 			continue;
 		VARATT_EXTERNAL_GET_POINTER(pointer, p);
 		if (pointer.va_toastrelid == rel->rd_rel->reltoastrelid)

@@ -261,6 +261,14 @@ DecodeTimezoneNameToTz(const char *name)
 #define weir_wal_is_summarized() summarize_wal
 #endif
 
+/* What is older the commit log does not know; guard: XactTruncationLock. */
+#include "access/transam.h"
+#if PG_VERSION_NUM < 170000
+#define WEIR_OLDEST_CLOG_XID (ShmemVariableCache->oldestClogXid)
+#else
+#define WEIR_OLDEST_CLOG_XID (TransamVariables->oldestClogXid)
+#endif
+
 /* "snapshot too old" */
 #if PG_VERSION_NUM < 170000
 #include "utils/snapmgr.h"

@@ -1240,6 +1240,20 @@ weir_log_remove_prepared(Oid stream, FullTransactionId xid)
 	LWLockRelease(&weir_shared->directory_lock);
 }
 
+/* True, too, of one that is older than the commit log: what it has written says. */
+bool
+weir_log_did_commit(FullTransactionId xid)
+{
+	bool result;
+
+	LWLockAcquire(XactTruncationLock, LW_SHARED);
+	result = TransactionIdPrecedes(XidFromFullTransactionId(xid),
+								   WEIR_OLDEST_CLOG_XID) ||
+			 TransactionIdDidCommit(XidFromFullTransactionId(xid));
+	LWLockRelease(XactTruncationLock);
+	return result;
+}
+
 bool
 weir_log_has_unnumbered(Oid stream)
 {
@@ -1256,7 +1270,7 @@ weir_log_has_unnumbered(Oid stream)
 		/* one that was rolled back may not have been forgotten yet */
 		if (p.in_use && p.db == MyDatabaseId && p.stream == stream &&
 			!TransactionIdIsInProgress(XidFromFullTransactionId(p.xid)) &&
-			TransactionIdDidCommit(XidFromFullTransactionId(p.xid)))
+			weir_log_did_commit(p.xid))
 			return true;
 	}
 	return false;

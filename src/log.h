@@ -128,6 +128,8 @@ extern void weir_log_remove_prepared(Oid stream, FullTransactionId xid);
 /* Has a prepared transaction committed into the stream that nobody has given a
  * number yet? */
 extern bool weir_log_has_unnumbered(Oid stream);
+/* Has it?  Of one that is not running. */
+extern bool weir_log_did_commit(FullTransactionId xid);
 
 /* ---- rewrite (VACUUM FULL) ---- */
 extern void weir_log_rewrite(Relation old_rel, Relation new_rel,

@@ -627,6 +627,13 @@ weir_log_reader_peek(WeirLogReader *r, WeirTxn *txn, TimestampTz *published_at)
 	return true;
 }
 
+bool
+weir_log_reader_is_through(WeirLogReader *r)
+{
+	return !r->need_scan && r->horizon <= r->limit &&
+		   (r->npending == 0 || r->pending[0].txn.number >= r->horizon);
+}
+
 void
 weir_log_reader_advance(WeirLogReader *r)
 {

@@ -50,6 +50,8 @@ extern bool weir_log_reader_waits(WeirLogReader *reader);
  * from a scan.  Advance steps over it. */
 extern bool weir_log_reader_peek(WeirLogReader *reader, WeirTxn *txn,
 								 TimestampTz *published_at);
+/* Has it yielded all there is, not only as much as it keeps? */
+extern bool weir_log_reader_is_through(WeirLogReader *reader);
 extern void weir_log_reader_advance(WeirLogReader *reader);
 /* Everything < this number has been yielded. */
 extern WeirNumber weir_log_reader_done_before(WeirLogReader *reader);

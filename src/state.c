@@ -187,8 +187,9 @@ typedef struct Root
 	uint64 hidden;		  /* 0, or version + 1 of what readers see; guard:
 						   * publish_lock */
 	int64 swept;		  /* windows up to this end are not needed here
-						   * any more; guard of this and the next three:
+						   * any more; guard of this and the next four:
 						   * publish_lock */
+	uint64 swept_at;	  /* version when that was raised */
 	dsa_pointer gone;	  /* TransactionId[gone_size]: moved windows to the
 						   * heap that were dropped before every snapshot
 						   * saw them there */
@@ -2225,6 +2226,7 @@ drop_panes(WeirState *s, TransactionId oldest)
 		}
 		gone += pane->ngroups;
 		root->swept = Max(root->swept, pane->end);
+		root->swept_at = v->version;
 		pane->dropped = Max(v->version, 1);
 		pane->next_limbo = root->limbo;
 		root->limbo = refs[i].pane;
@@ -2310,11 +2312,14 @@ bool
 weir_state_is_held(WeirState *s, dsa_pointer ref)
 {
 	const Slot *slot = at(ref);
+	uint64 any;
+	uint64 unbroken;
 
 	if (s->root->hidden != 0)
 		return !is_unseen(s, slot) || DsaPointerIsValid(slot->u.older);
-	/* who looks for its key finds none; who comes later needs none */
-	return pg_atomic_read_u32(&s->v->cuts) > 0;
+	/* who looks for its key finds none; who has come since needs none */
+	oldest_cuts(s, &any, &unbroken);
+	return any <= s->root->swept_at;
 }
 
 void
@@ -2388,6 +2393,7 @@ weir_state_show(WeirState *s, int64 through, WeirPosition position,
 	{
 		root->npanes = out;
 		root->swept = Max(root->swept, through);
+		root->swept_at = v->version;
 		Assert(root->ngone < root->gone_size);
 		((TransactionId *) at(root->gone))[root->ngone++] = s->mover;
 	}

@@ -1293,7 +1293,7 @@ weir_stream_adopt_prepared(void)
 			if (weir_rel_number(rel) != p.filenumber)
 				p.txn.nplaces = 0;
 			/* of one that was rolled back all of the log would be read */
-			visible = TransactionIdDidCommit(XidFromFullTransactionId(p.xid)) &&
+			visible = weir_log_did_commit(p.xid) &&
 					  weir_log_txn_visible(rel, snapshot, &p.txn);
 			UnregisterSnapshot(snapshot);
 			if (!visible)

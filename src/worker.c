@@ -186,6 +186,7 @@ typedef struct Run
 	TimestampTz last_checkpoint;
 	TimestampTz ahead_at; /* end of the last slice written ahead; 0: none yet */
 	TimestampTz next_expire;
+	bool expire_all; /* also what is not yet worth it */
 	TimestampTz next_sweep;
 	bool saved;		  /* there has been a checkpoint since it had caught up */
 	uint64 log_bytes; /* consumed since the last checkpoint */
@@ -906,7 +907,6 @@ static void
 open_flow(Run *run)
 {
 	Relation rel;
-	WeirFlow *flow;
 	bool overtaken;
 
 	start_transaction();
@@ -921,13 +921,12 @@ open_flow(Run *run)
 	rel = weir_batch_open_stream(run->stream);
 	collect_prepared(run->stream, rel);
 	weir_secure_user_code(true);
-	flow =
+	run->flow =
 		weir_flow_open(run->view, run->generation, run->answering, worker_cxt);
 	weir_secure_user_code(false);
-	pg_atomic_write_u64(&flow->v->build_total,
+	pg_atomic_write_u64(&run->flow->v->build_total,
 						(uint64) RelationGetNumberOfBlocks(rel) * BLCKSZ);
 	relation_close(rel, NoLock);
-	run->flow = flow;
 	/* once more, now that nobody else has it */
 	overtaken = is_overtaken(run);
 	PopActiveSnapshot();
@@ -1329,12 +1328,14 @@ retention_interval(void)
 static void
 expire_rows(Run *run, TimestampTz now, bool all)
 {
+	run->expire_all = run->expire_all || all;
 	if ((now < run->next_expire && !all) || !run->answering)
 		return;
 	run->next_expire = now + retention_interval();
 	PG_TRY();
 	{
-		weir_flow_expire(run->flow, all);
+		weir_flow_expire(run->flow, run->expire_all);
+		run->expire_all = false;
 	}
 	PG_CATCH();
 	{
@@ -1957,7 +1958,6 @@ consume(Cohort *c, Relation rel, WeirNumber limit)
 {
 	List *members = NIL;
 	WeirBatchResult result;
-	WeirTxn next;
 	ListCell *lc;
 
 	foreach(lc, c->runs)
@@ -1980,7 +1980,7 @@ consume(Cohort *c, Relation rel, WeirNumber limit)
 	if (!c->by_arrival)
 		note_commit(find_stream(c->stream), c->watermark, weir_now(),
 					result.nrows > 0);
-	if (result.at_head || !weir_log_reader_peek(c->reader, &next, NULL))
+	if (result.at_head || weir_log_reader_is_through(c->reader))
 		reached_end(c);
 	return true;
 }
@@ -2096,7 +2096,15 @@ run_batch(Cohort *c)
 	{
 		Failure *f = lfirst(lc);
 
-		fail_run(f->run, f->error);
+		PG_TRY();
+		{
+			fail_run(f->run, f->error);
+		}
+		PG_CATCH();
+		{
+			abort_and_report();
+		}
+		PG_END_TRY();
 	}
 	MemoryContextReset(failure_cxt);
 	return any;

@@ -279,6 +279,30 @@ foreach my $part (1 .. 3)
 		'there are runs of small transactions');
 }
 $_->quit foreach @writers;
+
+# A rebuild that has come to the end of what the reader keeps is not through: a view
+# that has failed shows what it had until it is.
+$sql->('CREATE MATERIALIZED VIEW fails USING continuous AS SELECT count(*) AS n, sum(1 / (id - 9000)) AS x FROM small');
+my $failed = q{SELECT state = 'failed' FROM weir.views WHERE view = 'fails'::regclass};
+ok($node->poll_query_until('postgres', $failed), 'a view fails');
+my $had = $sql->('TABLE fails');
+my $lock = $node->background_psql('postgres');
+$lock->query_safe(q{SELECT pg_advisory_lock(1465207378, hashtext('reader-scan'))});
+$sql->(q{ALTER SYSTEM SET weir.debug_points = 'reader-scan=wait@6'});
+$node->reload;
+$sql->('REFRESH MATERIALIZED VIEW fails');
+ok( $node->poll_query_until('postgres', q{SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory'
+	AND objid::bigint = hashtext('reader-scan')::bigint & 4294967295 AND NOT granted}),
+	'its rebuild wants more of the log');
+is($sql->('TABLE fails'), $had, 'it shows what it had');
+$sql->('ALTER SYSTEM RESET weir.debug_points');
+$node->reload;
+$lock->query_safe('SELECT pg_advisory_unlock_all()');
+$lock->quit;
+ok($node->poll_query_until('postgres', $failed), 'it fails again');
+is($sql->('TABLE fails'), $had, 'at the same event');
+$sql->('DROP MATERIALIZED VIEW fails');
+
 $sql->('SELECT weir.pause(view) FROM weir.views');
 $node->restart;
 $sql->('SELECT weir.resume(view) FROM weir.views');
