@@ -919,7 +919,6 @@ count_groups(const WeirPositionRow *row, Relation rel, Relation index,
 			DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
 		int64 pane = DatumGetInt64(
 			heap_getattr(tuple, Anum_state_max_pane, desc, &isnull));
-
 		Datum data;
 		uint32 ngroups;
 

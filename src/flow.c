@@ -480,23 +480,13 @@ load_group(WeirGroup *g, void *arg)
 {
 	WeirFlow *flow = arg;
 	WeirFlowPrivate *p = flow->priv;
-	const WeirPositionRow *row = &p->checkpoint.row;
 	int nkeys = flow->plan->nkeys;
 	Datum *values;
 	bool *nulls;
 
-	if (p->spans)
-	{
-		WeirSpanLimits limits;
-
-		limits.swept = row->closed_before;
-		limits.before =
-			Max(weir_window_final_through(
-					&flow->plan->window, row->allowed_lateness, row->watermark),
-				row->closed_before);
-		if (weir_spans_are_over(p->spans, g->state, g->statelen, &limits))
-			return false;
-	}
+	if (p->spans &&
+		weir_spans_are_over(p->spans, g->state, g->statelen, &p->limits))
+		return false;
 	values = palloc((nkeys + 1) * sizeof(Datum));
 	nulls = palloc((nkeys + 1) * sizeof(bool));
 	weir_keys_deform(p->keys, g->key, values, nulls);
@@ -565,6 +555,8 @@ load_state(WeirFlow *flow, bool found, Snapshot snapshot)
 
 	flow->position = row->position;
 	flow->watermark = row->watermark;
+	p->limits.swept = row->closed_before;
+	p->limits.before = weir_flow_final_before(flow);
 	weir_secure_enter(&secure, flow->plan->owner, flow->options->settings);
 	if (found)
 		weir_checkpoint_load(row, flow->state, p->layout, snapshot, load_group,

@@ -474,15 +474,6 @@ read_ring(WeirLogReader *r, uint64 head)
 	}
 }
 
-static int
-compare_runs(const void *a, const void *b)
-{
-	WeirNumber x = (*(WeirRun *const *) a)->min_number;
-	WeirNumber y = (*(WeirRun *const *) b)->min_number;
-
-	return (x > y) - (x < y);
-}
-
 /*
  * Skip runs that the reader is beyond; and, of the others by their first number,
  * those after as many as he can keep: so each run is read about once, however many
@@ -509,7 +500,7 @@ choose_runs(WeirLogReader *r, WeirRuns *runs)
 			run->min_number > r->done_before && run->min_number != PG_INT64_MAX)
 			next[n++] = run;
 	}
-	qsort(next, n, sizeof(WeirRun *), compare_runs);
+	qsort(next, n, sizeof(WeirRun *), weir_runs_compare_numbers);
 	for (int i = 0; i < n; i++)
 	{
 		nchunks += next[i]->nchunks;

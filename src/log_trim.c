@@ -164,15 +164,6 @@ trim_read(TrimState *t, Relation rel, Snapshot snapshot, const WeirRuns *runs)
 		qsort(t->txns, t->n, sizeof(TrimTxn), compare_trim);
 }
 
-static int
-compare_run_numbers(const void *a, const void *b)
-{
-	WeirNumber x = (*(WeirRun *const *) a)->min_number;
-	WeirNumber y = (*(WeirRun *const *) b)->min_number;
-
-	return (x > y) - (x < y);
-}
-
 /*
  * Skip runs that have no record of a transaction that may go.  What goes goes by
  * number: of the others, no more than it takes, those with the lowest numbers.
@@ -199,7 +190,7 @@ choose_runs_to_trim(Relation rel, WeirRuns *runs, WeirPosition up_to,
 	}
 	if (keep_bytes > 0)
 	{
-		qsort(by_number, n, sizeof(WeirRun *), compare_run_numbers);
+		qsort(by_number, n, sizeof(WeirRun *), weir_runs_compare_numbers);
 		for (int i = 0; i < n; i++)
 		{
 			if (most > keep_bytes && taken < most - keep_bytes)

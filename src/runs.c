@@ -340,6 +340,15 @@ weir_runs_load(Relation rel)
 	return load_valid(rel, false);
 }
 
+int
+weir_runs_compare_numbers(const void *a, const void *b)
+{
+	WeirNumber x = (*(WeirRun *const *) a)->min_number;
+	WeirNumber y = (*(WeirRun *const *) b)->min_number;
+
+	return (x > y) - (x < y);
+}
+
 void
 weir_runs_free(WeirRuns *runs)
 {

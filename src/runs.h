@@ -89,4 +89,7 @@ extern void weir_runs_put(Relation rel, const WeirRun *run);
 
 extern void weir_runs_free(WeirRuns *runs);
 
+/* For qsort, of WeirRun *: by the first number. */
+extern int weir_runs_compare_numbers(const void *a, const void *b);
+
 #endif /* WEIR_RUNS_H */
