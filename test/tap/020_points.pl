@@ -220,6 +220,17 @@ sub events
 	  . "INSERT INTO acked VALUES ($x);\n";
 }
 
+# Once, though the server may die before it has told that it has committed.
+sub put_events
+{
+	my $sql = events() . 'COMMIT';
+
+	until (defined weir_try($node, $sql))
+	{
+		last if weir_patiently($node, "SELECT count(*) FROM acked WHERE x = $x") > 0;
+	}
+}
+
 # Has it come about?
 my %hit = (
 	error => 'debug point "%s" raised an error',
@@ -518,7 +529,7 @@ sub fault
 	weir_patiently($node, 'SELECT 1');
 	if ($round{$place})
 	{
-		weir_patiently($node, events() . 'COMMIT');
+		put_events();
 		weir_patiently($node, 'ALTER SYSTEM RESET weir.debug_points');
 		weir_patiently($node, 'SELECT pg_reload_conf()');
 	}
@@ -540,7 +551,7 @@ foreach my $point (sort { $place{$a} cmp $place{$b} || $a cmp $b } grep { /$only
 	{
 		$finally{$at}->() if $finally{$at};
 		weir_patiently($node, $schema);
-		weir_patiently($node, events() . 'COMMIT') for 1 .. 8;
+		put_events() for 1 .. 8;
 		$before{$place}->() if $before{$place};
 		exact("$point: exact at first");
 		$at   = $place;
