@@ -2378,6 +2378,9 @@ transaction(Utility *u)
 	bool commit_prepared = stmt->kind == TRANS_STMT_COMMIT_PREPARED;
 	bool rollback_prepared = stmt->kind == TRANS_STMT_ROLLBACK_PREPARED;
 
+	if (commit_prepared && weir_shared != NULL &&
+		OidIsValid(weir_catalog_stream_am()))
+		weir_stream_before_commit_prepared();
 	run_core(u);
 	if ((!commit_prepared && !rollback_prepared) || weir_shared == NULL)
 		return;

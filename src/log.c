@@ -1307,6 +1307,7 @@ weir_log_collect_prepared(Relation rel)
 	c.stream = RelationGetRelid(rel);
 	c.filenumber = weir_rel_number(rel);
 	c.full = false;
+	weir_debug_point("collect-prepared");
 	weir_log_lock_adoption(c.stream, true);
 	InitDirtySnapshot(dirty);
 	runs = weir_runs_load(rel);
@@ -1321,6 +1322,13 @@ weir_log_collect_prepared(Relation rel)
 				 errmsg("too many prepared transactions wrote to streams"),
 				 errdetail("Their events count once others are finished."),
 				 errhint("Increase max_prepared_transactions.")));
+	else
+	{
+		WeirStreamShared *s = weir_shmem_stream(c.stream, true);
+
+		if (s != NULL)
+			pg_atomic_write_u32(&s->collected, 1);
+	}
 }
 
 /* -------------------------------------------------------------- rewrite */

@@ -116,7 +116,8 @@ typedef enum WeirStreamLock
 } WeirStreamLock;
 
 /* ---- prepared transactions ---- */
-/* Refill shared prepared[] from the log of this stream (worker start). */
+/* Refill shared prepared[] from the log of this stream: when a worker starts, and
+ * before the first COMMIT PREPARED of one that is older than the server's life. */
 extern void weir_log_collect_prepared(Relation rel);
 /* Adopters share, the collector excludes; until the transaction's end.  False:
  * an adopter could not have it at once. */

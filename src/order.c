@@ -63,6 +63,7 @@ seed_numbers(void)
 		/* before that there is no insert position, and it is asked for once */
 		Ensure(!RecoveryInProgress(), "numbers are asked for in recovery");
 		weir_shared->boot_number = GetXLogInsertRecPtr();
+		weir_shared->boot_xid = ReadNextFullTransactionId();
 		weir_shared->last_number = weir_shared->boot_number;
 	}
 }

@@ -221,6 +221,7 @@ weir_shmem_stream(Oid stream, bool make)
 		pg_atomic_init_u64(&unused->bytes_in, 0);
 		pg_atomic_init_u64(&unused->refused_future, 0);
 		pg_atomic_init_u32(&unused->ended, WEIR_END_UNKNOWN);
+		pg_atomic_init_u32(&unused->collected, 0);
 		unused->db = MyDatabaseId;
 		unused->stream = stream;
 		unused->last_arrival = WEIR_NO_TIME;

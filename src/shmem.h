@@ -109,6 +109,8 @@ typedef struct WeirStreamShared
 	bool watermark_valid;	   /* order_lock */
 	pg_atomic_uint32 ended;	   /* WeirStreamEnd */
 	int worker; /* directory_lock; who consumes it, in workers[]; -1: nobody */
+	pg_atomic_uint32 collected; /* what was prepared before this life is in
+								 * prepared[], as far as there was room */
 } WeirStreamShared;
 
 typedef enum WeirViewStatus
@@ -247,15 +249,17 @@ typedef struct WeirShared
 	LWLock order_lock;
 
 	/* order; guard: order_lock */
-	WeirNumber last_number;	  /* last number given; seeded from the WAL
+	WeirNumber last_number;		/* last number given; seeded from the WAL
 								 * insert position on first use */
-	WeirNumber boot_number;	  /* that seed: numbers of this life are > it */
-	TimestampTz last_arrival; /* stamps of this life never fall */
-	int ncommitting;		  /* slots with a number */
-	int nwaiting;			  /* workers[] with waits */
-	WeirNumber last_unlisted; /* highest published number of streams that have
+	WeirNumber boot_number;		/* that seed: numbers of this life are > it */
+	FullTransactionId boot_xid; /* the next one then: no older transaction is
+								 * of this life that has a number */
+	TimestampTz last_arrival;	/* stamps of this life never fall */
+	int ncommitting;			/* slots with a number */
+	int nwaiting;				/* workers[] with waits */
+	WeirNumber last_unlisted;	/* highest published number of streams that have
 								 * no place in streams[] */
-	uint64 ring_head;		  /* entries ever published; entry i is
+	uint64 ring_head;			/* entries ever published; entry i is
 								 * ring[i % WEIR_RING_SIZE] */
 
 	/* state memory: a DSA area of weir.state_memory kB in place */

@@ -45,6 +45,7 @@
 #include "access/tableam.h"
 #include "access/transam.h"
 #include "access/tsmapi.h"
+#include "access/twophase.h"
 #include "access/visibilitymap.h"
 #include "access/xact.h"
 #include "catalog/pg_am.h"
@@ -69,6 +70,9 @@
 #include "parser/parsetree.h"
 #include "pgstat.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -214,6 +218,10 @@ typedef struct Entry
 bool weir_stream_in_worker = false;
 
 static WeirSlice *current_slice = NULL;
+
+/* By places of prepared[]: was still prepared when this transaction, which ends
+ * one, began; in TopTransactionContext. */
+static bool *was_prepared = NULL;
 
 /* This transaction; all in xact_cxt, a child of TopTransactionContext. */
 static MemoryContext xact_cxt = NULL;
@@ -1041,6 +1049,7 @@ forget_transaction(void)
 {
 	xact_cxt = row_cxt = NULL;
 	entries = last_entry = NULL;
+	was_prepared = NULL;
 	removed = NIL;
 	nwaiting = 0;
 	publications = NULL;
@@ -1243,9 +1252,215 @@ weir_stream_heartbeat(Relation rel, TimestampTz watermark, WeirRecordKind kind)
 	l->beat_kind = kind;
 }
 
+/* Is there a prepared transaction in this database that is older than this life? */
+static bool
+has_older_prepared(void)
+{
+	TransactionId boot_xid;
+
+	LWLockAcquire(&weir_shared->order_lock, LW_SHARED);
+	boot_xid = XidFromFullTransactionId(weir_shared->boot_xid);
+	LWLockRelease(&weir_shared->order_lock);
+	for (int i = 0; i < max_prepared_xacts; i++)
+	{
+		PGPROC *proc = &PreparedXactProcs[i];
+		TransactionId xid = proc->xid;
+
+		if (TransactionIdIsValid(xid) && proc->databaseId == MyDatabaseId &&
+			(!TransactionIdIsValid(boot_xid) ||
+			 TransactionIdPrecedes(xid, boot_xid)))
+			return true;
+	}
+	return false;
+}
+
+/* Relations of this database that prepared transactions may have written to. */
+static List *
+list_prepared_relations(void)
+{
+	LockData *locks = GetLockStatusData();
+	List *result = NIL;
+
+	for (int i = 0; i < locks->nelements; i++)
+	{
+		const LockInstanceData *lock = &locks->locks[i];
+
+		if (lock->pid == 0 && lock->locktag.locktag_type == LOCKTAG_RELATION &&
+			lock->locktag.locktag_field1 == MyDatabaseId &&
+			(lock->holdMask & LOCKBIT_ON(RowExclusiveLock)) != 0)
+			result =
+				list_append_unique_oid(result, lock->locktag.locktag_field2);
+	}
+	list_sort(result, list_oid_cmp);
+	return result;
+}
+
+/*
+ * Not waiting for the relation: who waits for it exclusively waits for the
+ * prepared transaction, whose end is up to us.
+ */
+static void
+collect_prepared(Oid relid)
+{
+	Relation rel;
+	WeirStreamShared *s;
+
+	if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		return;
+	rel = try_relation_open(relid, NoLock);
+	if (rel == NULL)
+		return;
+	if (rel->rd_rel->relkind == RELKIND_RELATION && is_stream(rel))
+	{
+		(void) weir_log_lock_adoption(relid, true);
+		s = weir_shmem_stream(relid, false);
+		if (s == NULL || pg_atomic_read_u32(&s->collected) == 0)
+			weir_log_collect_prepared(rel);
+	}
+	relation_close(rel, NoLock);
+}
+
+/*
+ * In a subtransaction that is rolled back, for the locks: the commit may wait for
+ * a standby.  An error must not keep anybody from committing, as the transaction
+ * is all right: a worker comes for it.
+ */
+static void
+collect_older_prepared(void)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		List *relids = list_prepared_relations();
+		ListCell *lc;
+
+		PushActiveSnapshot(GetTransactionSnapshot());
+		foreach(lc, relids)
+			collect_prepared(lfirst_oid(lc));
+		PopActiveSnapshot();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(cxt);
+	CurrentResourceOwner = owner;
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("a prepared transaction is committed before its events "
+					"are found"),
+			 errdetail("%s.", error->message),
+			 errhint("They count once a worker has found them.")));
+	FreeErrorData(error);
+}
+
+void
+weir_stream_before_commit_prepared(void)
+{
+	int n;
+	WeirPrepared *prepared;
+
+	if (IsTransactionBlock() || GetCurrentTransactionNestLevel() != 1)
+		return;
+	if (has_older_prepared())
+		collect_older_prepared();
+	if (weir_shared->nprepared == 0)
+		return;
+	prepared = weir_shmem_prepared(&n);
+	was_prepared = MemoryContextAllocZero(TopTransactionContext, n);
+	for (int i = 0; i < n; i++)
+	{
+		WeirPrepared p;
+
+		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+		p = prepared[i];
+		LWLockRelease(&weir_shared->directory_lock);
+		was_prepared[i] =
+			p.in_use && p.db == MyDatabaseId &&
+			TransactionIdIsInProgress(XidFromFullTransactionId(p.xid));
+	}
+}
+
+/* True: its stream has got one by this transaction already. */
+static bool
+adopt_one(WeirPrepared *prepared)
+{
+	WeirPrepared p;
+	Relation rel;
+	Entry *e;
+	Snapshot snapshot;
+	bool visible;
+	bool more = false;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	p = *prepared;
+	LWLockRelease(&weir_shared->directory_lock);
+	if (!p.in_use || p.adopting || p.db != MyDatabaseId ||
+		TransactionIdIsInProgress(XidFromFullTransactionId(p.xid)))
+		return false;
+	rel = try_relation_open(p.stream, RowExclusiveLock);
+	if (rel == NULL || rel->rd_rel->relkind != RELKIND_RELATION ||
+		!is_stream(rel))
+	{
+		if (rel)
+			relation_close(rel, NoLock);
+		weir_log_remove_prepared(p.stream, p.xid);
+		return false;
+	}
+	e = find_entry(rel);
+	if (e != NULL && e->adopts)
+		more = true;
+	else if ((e == NULL || e->level == NULL) &&
+			 weir_log_lock_adoption(p.stream, false))
+	{
+		bool mine = false;
+
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		if (weir_rel_number(rel) != p.filenumber)
+			p.txn.nplaces = 0;
+		/* of one that was rolled back all of the log would be read */
+		visible = weir_log_did_commit(p.xid) &&
+				  weir_log_txn_visible(rel, snapshot, &p.txn);
+		UnregisterSnapshot(snapshot);
+		if (!visible)
+			weir_log_remove_prepared(p.stream, p.xid);
+		else
+		{
+			/* who has marked it must be known to our end: raise before */
+			e = get_entry(rel);
+			LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
+			if (prepared->in_use && !prepared->adopting &&
+				prepared->stream == p.stream &&
+				FullTransactionIdEquals(prepared->xid, p.xid))
+				mine = prepared->adopting = true;
+			LWLockRelease(&weir_shared->directory_lock);
+		}
+		if (mine)
+		{
+			e->adopts = true;
+			e->adopted = p.txn;
+		}
+	}
+	relation_close(rel, NoLock);
+	return more;
+}
+
 /*
  * At most one transaction per stream and call, so that no two share a number;
- * the worker comes again.
+ * the worker comes again.  The first are those that have ended in this one: what
+ * others have left behind must not make them late.
  */
 bool
 weir_stream_adopt_prepared(void)
@@ -1258,65 +1473,10 @@ weir_stream_adopt_prepared(void)
 		GetCurrentTransactionNestLevel() != 1)
 		return false;
 	prepared = weir_shmem_prepared(&n);
-	for (int i = 0; i < n; i++)
-	{
-		WeirPrepared p;
-		Relation rel;
-		Entry *e;
-		Snapshot snapshot;
-		bool visible;
-
-		LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
-		p = prepared[i];
-		LWLockRelease(&weir_shared->directory_lock);
-		if (!p.in_use || p.adopting || p.db != MyDatabaseId ||
-			TransactionIdIsInProgress(XidFromFullTransactionId(p.xid)))
-			continue;
-		rel = try_relation_open(p.stream, RowExclusiveLock);
-		if (rel == NULL || rel->rd_rel->relkind != RELKIND_RELATION ||
-			!is_stream(rel))
-		{
-			if (rel)
-				relation_close(rel, NoLock);
-			weir_log_remove_prepared(p.stream, p.xid);
-			continue;
-		}
-		e = find_entry(rel);
-		if (e != NULL && e->adopts)
-			more = true;
-		else if ((e == NULL || e->level == NULL) &&
-				 weir_log_lock_adoption(p.stream, false))
-		{
-			bool mine = false;
-
-			snapshot = RegisterSnapshot(GetLatestSnapshot());
-			if (weir_rel_number(rel) != p.filenumber)
-				p.txn.nplaces = 0;
-			/* of one that was rolled back all of the log would be read */
-			visible = weir_log_did_commit(p.xid) &&
-					  weir_log_txn_visible(rel, snapshot, &p.txn);
-			UnregisterSnapshot(snapshot);
-			if (!visible)
-				weir_log_remove_prepared(p.stream, p.xid);
-			else
-			{
-				/* who has marked it must be known to our end: raise before */
-				e = get_entry(rel);
-				LWLockAcquire(&weir_shared->directory_lock, LW_EXCLUSIVE);
-				if (prepared[i].in_use && !prepared[i].adopting &&
-					prepared[i].stream == p.stream &&
-					FullTransactionIdEquals(prepared[i].xid, p.xid))
-					mine = prepared[i].adopting = true;
-				LWLockRelease(&weir_shared->directory_lock);
-			}
-			if (mine)
-			{
-				e->adopts = true;
-				e->adopted = p.txn;
-			}
-		}
-		relation_close(rel, NoLock);
-	}
+	for (int pass = was_prepared ? 0 : 1; pass <= 1; pass++)
+		for (int i = 0; i < n; i++)
+			if (was_prepared == NULL || was_prepared[i] == (pass == 0))
+				more = adopt_one(&prepared[i]) || more;
 	return more;
 }
 

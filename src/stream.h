@@ -44,6 +44,11 @@ extern bool weir_stream_pending(Relation rel);
 extern void weir_stream_heartbeat(Relation rel, TimestampTz watermark,
 								  WeirRecordKind kind);
 
+/* Before COMMIT PREPARED: what is still prepared now is what it may be of, and is
+ * adopted first.  What was prepared before the server's last start may have to be
+ * found in the log; where it cannot be, a worker will. */
+extern void weir_stream_before_commit_prepared(void);
+
 /* Adopt an ended prepared transaction: the current transaction's record in
  * that stream gives it its number.  Hook of COMMIT PREPARED and the worker.
  * True: there are more, for another transaction. */

@@ -156,6 +156,87 @@ SQL
 	weir_wait($node, 'what it has committed is consumed');
 }
 
+# After a crash the first who finds what was prepared before it is COMMIT PREPARED,
+# should there be no worker yet: what commits meanwhile must not make it late.
+my $workers = $node->safe_psql('postgres', 'SHOW max_worker_processes');
+sub restart_with
+{
+	my ($n) = @_;
+	$node->append_conf('postgresql.conf', "max_worker_processes = $n");
+	weir_kill9($node);
+	weir_start($node);
+}
+$node->safe_psql('postgres', <<'SQL');
+CREATE TABLE f (id int, ts timestamptz) USING stream
+  WITH (event_time = ts, watermark_delay = '10 seconds');
+CREATE TABLE g (id int, ts timestamptz) USING stream
+  WITH (event_time = ts, watermark_delay = '10 seconds');
+CREATE TABLE plain ();
+CREATE MATERIALIZED VIEW vf USING continuous AS
+  SELECT window_start, array_agg(id ORDER BY id) AS ids FROM f, tumble(ts, '10 seconds') GROUP BY window_start;
+CREATE MATERIALIZED VIEW vg USING continuous AS
+  SELECT window_start, array_agg(id ORDER BY id) AS ids FROM g, tumble(ts, '10 seconds') GROUP BY window_start;
+SQL
+$node->safe_psql('postgres',
+	"BEGIN; INSERT INTO f VALUES ($_, '2026-01-01 00:00:01Z'); INSERT INTO g VALUES ($_, '2026-01-01 00:00:01Z');"
+	  . " PREPARE TRANSACTION 'f$_'") for 1 .. 4;
+$node->safe_psql('postgres', "BEGIN; LOCK TABLE plain; PREPARE TRANSACTION 'other'");
+
+# room for the launcher, and for the server's own of logical replication
+restart_with(2);
+is($node->safe_psql('postgres', 'SELECT count(*) FROM weir.workers'), '0', 'there is no worker');
+$node->safe_psql('postgres', "COMMIT PREPARED 'f1'");
+$node->safe_psql('postgres', "COMMIT PREPARED 'other'; COMMIT PREPARED 'f2'");
+$node->safe_psql('postgres', "ROLLBACK PREPARED 'f3'");
+
+# Nor does it wait for who waits for its end.
+restart_with(2);
+my $alter = $node->background_psql('postgres');
+$alter->query_until(qr/go/, "\\echo go\nALTER TABLE f ADD COLUMN more int;\n");
+$node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'f'::regclass AND NOT granted)}) or die;
+is($node->psql('postgres', "SET statement_timeout = '100 s'; COMMIT PREPARED 'f4'"), 0, 'it does not wait for an ALTER');
+$alter->query_safe('SELECT 1');
+$alter->quit;
+$node->safe_psql('postgres', "INSERT INTO $_ VALUES (9, '2026-01-01 00:10:00Z')") for 'f', 'g';
+restart_with($workers);
+counted('with workers again');
+is($node->safe_psql('postgres', "SELECT ids FROM vg WHERE window_start = '2026-01-01 00:00:00Z'"), '{1,2,4}', 'nothing is late');
+is($node->safe_psql('postgres', "SELECT sum(late) FROM weir.views WHERE view = 'vg'::regclass"), '0', 'and nothing counted as such');
+is($node->safe_psql('postgres', "SELECT ids FROM vf WHERE window_start = '2026-01-01 00:00:00Z'"), '{1,2}',
+	'but where an ALTER was waiting, and only a worker could find it');
+is($node->safe_psql('postgres', "SELECT late FROM weir.views WHERE view = 'vf'::regclass"), '1', 'after the others');
+
+# What others could not number does not come before what has just been committed.
+SKIP:
+{
+	skip 'a build without debug points', 2
+		if $node->psql('postgres', 'SHOW weir.debug_points') != 0;
+	$node->safe_psql('postgres',
+		"BEGIN; INSERT INTO g VALUES ($_, '2026-01-01 00:20:00Z'); PREPARE TRANSACTION 'g$_'") for 11 .. 14;
+	restart_with(2);
+	$node->psql('postgres', "SET weir.debug_points = 'prepared-ended=error';\nCOMMIT PREPARED 'g$_'") for 11, 12, 14;
+	$node->safe_psql('postgres', "COMMIT PREPARED 'g13'");
+	$node->safe_psql('postgres', "INSERT INTO g VALUES (9, '2026-01-01 00:30:00Z')");
+	restart_with($workers);
+	counted('with workers once more');
+	is($node->safe_psql('postgres', "SELECT ids FROM vg WHERE window_start = '2026-01-01 00:20:00Z'"), '{13}', 'only they are late');
+	is($node->safe_psql('postgres', "SELECT late FROM weir.views WHERE view = 'vg'::regclass"), '3', 'and counted');
+}
+
+# A log that cannot be read does not keep anybody from committing.
+SKIP:
+{
+	skip 'a build without debug points', 2
+		if $node->psql('postgres', 'SHOW weir.debug_points') != 0;
+	$node->safe_psql('postgres',
+		"BEGIN; INSERT INTO g VALUES (21, '2026-01-01 00:40:00Z'); PREPARE TRANSACTION 'g21'");
+	restart_with(2);
+	is($node->psql('postgres', "SET weir.debug_points = 'collect-prepared=error'; COMMIT PREPARED 'g21'"), 0, 'committed, not found');
+	restart_with($workers);
+	counted('with workers at last');
+	is($node->safe_psql('postgres', "SELECT ids FROM vg WHERE window_start = '2026-01-01 00:40:00Z'"), '{21}', 'it counts');
+}
+
 for my $view ('v', 'w')
 {
 	my $batch =

@@ -91,7 +91,7 @@ my %place = (
 # this there, and places that hints are tested at
 # (038_hints.pl)
 my @elsewhere = ('streams-listed', 'part-through', 'batch-open', 'reader-scan',
-	'ahead-start', 'ahead-written', 'ahead-committed', 'spans-taken', 'spans-trimmed');
+	'ahead-start', 'ahead-written', 'ahead-committed', 'spans-taken', 'spans-trimmed', 'collect-prepared');
 
 # All that the source has; the critical ones cannot raise.
 my %critical;
