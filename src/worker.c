@@ -2519,6 +2519,39 @@ trim_now(Oid stream)
 	}
 }
 
+/*
+ * Places in streams[] of streams that are gone though no DROP of ours has seen them
+ * go: rolled back, dropped by a prepared transaction, of another access method now.
+ * What only another transaction sees yet, that one has locked.
+ */
+static void
+free_places(void)
+{
+	Oid places[WEIR_MAX_STREAMS];
+	int nplaces = 0;
+
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	for (int i = 0; i < WEIR_MAX_STREAMS; i++)
+	{
+		const WeirStreamShared *s = &weir_shared->streams[i];
+
+		if (s->in_use && s->db == MyDatabaseId)
+			places[nplaces++] = s->stream;
+	}
+	LWLockRelease(&weir_shared->directory_lock);
+	start_transaction();
+	for (int i = 0; i < nplaces; i++)
+	{
+		if (weir_catalog_is_stream_oid(places[i]) ||
+			!ConditionalLockRelationOid(places[i], ExclusiveLock))
+			continue;
+		if (!weir_catalog_is_stream_oid(places[i]))
+			weir_shmem_stream_free(MyDatabaseId, places[i]);
+		UnlockRelationOid(places[i], ExclusiveLock);
+	}
+	commit_transaction();
+}
+
 static void
 retention(void)
 {
@@ -2528,6 +2561,7 @@ retention(void)
 	foreach(lc, list)
 		(void) try_trim(lfirst_oid(lc));
 	list_free(list);
+	free_places();
 }
 
 static bool
