@@ -1393,37 +1393,45 @@ weir_stream_before_commit_prepared(void)
 	}
 }
 
-/* True: its stream has got one by this transaction already. */
+/* Has it ended, and does it wait for a number?  Sets *p. */
 static bool
-adopt_one(WeirPrepared *prepared)
+has_ended(const WeirPrepared *prepared, WeirPrepared *p)
+{
+	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
+	*p = *prepared;
+	LWLockRelease(&weir_shared->directory_lock);
+	return p->in_use && !p->adopting && p->db == MyDatabaseId &&
+		   !TransactionIdIsInProgress(XidFromFullTransactionId(p->xid));
+}
+
+/* Nothing if its stream has got one by this transaction already. */
+static void
+adopt_one(WeirPrepared *prepared, bool wait)
 {
 	WeirPrepared p;
 	Relation rel;
 	Entry *e;
 	Snapshot snapshot;
 	bool visible;
-	bool more = false;
 
-	LWLockAcquire(&weir_shared->directory_lock, LW_SHARED);
-	p = *prepared;
-	LWLockRelease(&weir_shared->directory_lock);
-	if (!p.in_use || p.adopting || p.db != MyDatabaseId ||
-		TransactionIdIsInProgress(XidFromFullTransactionId(p.xid)))
-		return false;
-	rel = try_relation_open(p.stream, RowExclusiveLock);
+	if (!has_ended(prepared, &p))
+		return;
+	if (wait)
+		LockRelationOid(p.stream, RowExclusiveLock);
+	else if (!ConditionalLockRelationOid(p.stream, RowExclusiveLock))
+		return;
+	rel = try_relation_open(p.stream, NoLock);
 	if (rel == NULL || rel->rd_rel->relkind != RELKIND_RELATION ||
 		!is_stream(rel))
 	{
 		if (rel)
 			relation_close(rel, NoLock);
 		weir_log_remove_prepared(p.stream, p.xid);
-		return false;
+		return;
 	}
 	e = find_entry(rel);
-	if (e != NULL && e->adopts)
-		more = true;
-	else if ((e == NULL || e->level == NULL) &&
-			 weir_log_lock_adoption(p.stream, false))
+	if ((e == NULL || (e->level == NULL && !e->adopts)) &&
+		weir_log_lock_adoption(p.stream, false))
 	{
 		bool mine = false;
 
@@ -1454,30 +1462,44 @@ adopt_one(WeirPrepared *prepared)
 		}
 	}
 	relation_close(rel, NoLock);
-	return more;
+}
+
+bool
+weir_stream_has_ended_at(int place)
+{
+	int n;
+	WeirPrepared p;
+
+	return has_ended(&weir_shmem_prepared(&n)[place], &p);
+}
+
+void
+weir_stream_adopt_at(int place)
+{
+	int n;
+
+	adopt_one(&weir_shmem_prepared(&n)[place], false);
 }
 
 /*
- * At most one transaction per stream and call, so that no two share a number;
- * the worker comes again.  The first are those that have ended in this one: what
+ * At most one transaction per stream, so that no two share a number; a worker
+ * comes for the others.  The first are those that have ended in this one: what
  * others have left behind must not make them late.
  */
-bool
+void
 weir_stream_adopt_prepared(void)
 {
 	int n;
 	WeirPrepared *prepared;
-	bool more = false;
 
 	if (weir_shared == NULL || weir_shared->nprepared == 0 ||
 		GetCurrentTransactionNestLevel() != 1)
-		return false;
+		return;
 	prepared = weir_shmem_prepared(&n);
 	for (int pass = was_prepared ? 0 : 1; pass <= 1; pass++)
 		for (int i = 0; i < n; i++)
 			if (was_prepared == NULL || was_prepared[i] == (pass == 0))
-				more = adopt_one(&prepared[i]) || more;
-	return more;
+				adopt_one(&prepared[i], true);
 }
 
 /* ------------------------------------------------------------------ scan */

@@ -49,10 +49,14 @@ extern void weir_stream_heartbeat(Relation rel, TimestampTz watermark,
  * found in the log; where it cannot be, a worker will. */
 extern void weir_stream_before_commit_prepared(void);
 
-/* Adopt an ended prepared transaction: the current transaction's record in
- * that stream gives it its number.  Hook of COMMIT PREPARED and the worker.
- * True: there are more, for another transaction. */
-extern bool weir_stream_adopt_prepared(void);
+/* Adopt ended prepared transactions, one of each stream: the current transaction's
+ * record in the stream gives it its number.  Hook of COMMIT PREPARED. */
+extern void weir_stream_adopt_prepared(void);
+
+/* The same for the worker, which does not wait for a lock: of one place of
+ * prepared[], if what is there has ended. */
+extern bool weir_stream_has_ended_at(int place);
+extern void weir_stream_adopt_at(int place);
 
 /* Where a row that a scan has returned lies. */
 typedef struct WeirRowPlace

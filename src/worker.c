@@ -2356,6 +2356,27 @@ advance_idle(Stream *s, TimestampTz now)
 	commit_transaction();
 }
 
+static bool
+advance_all_idle(TimestampTz now)
+{
+	ListCell *lc;
+
+	foreach(lc, streams)
+	{
+		PG_TRY();
+		{
+			advance_idle(lfirst(lc), now);
+		}
+		PG_CATCH();
+		{
+			abort_and_report();
+		}
+		PG_END_TRY();
+		MemoryContextSwitchTo(worker_cxt);
+	}
+	return false;
+}
+
 /*
  * When the clock reaches the end of a window over now(); DT_NOEND: no such
  * window is open, or something has yet to be consumed, which may close it.
@@ -2553,7 +2574,7 @@ free_places(void)
 }
 
 static void
-retention(void)
+trim_all(void)
 {
 	List *list = streams_that(keeps_less);
 	ListCell *lc;
@@ -2561,7 +2582,6 @@ retention(void)
 	foreach(lc, list)
 		(void) try_trim(lfirst_oid(lc));
 	list_free(list);
-	free_places();
 }
 
 static bool
@@ -2596,54 +2616,19 @@ summarize(void)
 	return more;
 }
 
-/*
- * All that wait, one of a stream at a time: after a crash there can be as many as
- * max_prepared_transactions.  True: it takes long, and batches come first.
- */
+/* In a transaction of its own, so that no two share a number, and what cannot be
+ * read stops nobody else.  False: it has failed. */
 static bool
-adopt_prepared(void)
+adopt_at(int place)
 {
-	bool more = weir_shared->nprepared > 0;
-	TimestampTz start;
-
-	if (more)
-		weir_debug_point("adopt-prepared");
-	start = weir_now();
-	while (more && !ShutdownRequestPending && weir_now() - start < MAX_ADOPTING)
-	{
-		CHECK_FOR_INTERRUPTS();
-		start_transaction();
-		more = weir_stream_adopt_prepared();
-		commit_transaction();
-	}
-	return more;
-}
-
-/* What is to be done now and then; when it wants to be done again. */
-static int64
-tick(TimestampTz now)
-{
-	volatile bool at_once = false;
-	ListCell *lc;
+	volatile bool done = false;
 
 	PG_TRY();
 	{
-		if (my_index == 0)
-			at_once = adopt_prepared();
-		must_sync = must_sync || has_orphans();
-		foreach(lc, streams)
-			advance_idle(lfirst(lc), now);
-		if (my_index == 0 && now >= next_retention)
-		{
-			next_retention = now + retention_interval();
-			retention();
-		}
-		if (my_index == 0 && now >= next_summaries)
-		{
-			next_summaries = now + retention_interval();
-			if (summarize())
-				next_summaries = now + TICK;
-		}
+		start_transaction();
+		weir_stream_adopt_at(place);
+		commit_transaction();
+		done = true;
 	}
 	PG_CATCH();
 	{
@@ -2651,6 +2636,94 @@ tick(TimestampTz now)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(worker_cxt);
+	return done;
+}
+
+/*
+ * All that wait: after a crash there can be as many as max_prepared_transactions.
+ * True: it takes long, and batches come first.
+ */
+static bool
+adopt_prepared(TimestampTz now)
+{
+	static int place = 0; /* the last that was looked at */
+	bool failed = false;
+	int n;
+
+	if (weir_shared->nprepared > 0)
+		weir_debug_point("adopt-prepared");
+	(void) weir_shmem_prepared(&n);
+	now = weir_now();
+	for (int i = 0; i < n && weir_shared->nprepared > 0; i++)
+	{
+		if (ShutdownRequestPending)
+			return false;
+		if (weir_now() - now >= MAX_ADOPTING)
+			return !failed;
+		CHECK_FOR_INTERRUPTS();
+		place = (place + 1) % n;
+		if (weir_stream_has_ended_at(place))
+			failed = !adopt_at(place) || failed;
+	}
+	return false;
+}
+
+static bool
+find_orphans(TimestampTz now)
+{
+	must_sync = must_sync || has_orphans();
+	return false;
+}
+
+static bool
+retention(TimestampTz now)
+{
+	next_retention = now + retention_interval();
+	trim_all();
+	free_places();
+	return false;
+}
+
+static bool
+summaries(TimestampTz now)
+{
+	next_summaries = now + retention_interval();
+	if (summarize())
+		next_summaries = now + TICK;
+	return false;
+}
+
+/* One that fails must not keep the others from being done. */
+static bool
+attempt(bool (*duty)(TimestampTz now), TimestampTz now)
+{
+	bool at_once = false;
+
+	PG_TRY();
+	{
+		at_once = duty(now);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+	return at_once;
+}
+
+/* What is to be done now and then; when it wants to be done again. */
+static int64
+tick(TimestampTz now)
+{
+	bool at_once = my_index == 0 && attempt(adopt_prepared, now);
+
+	(void) attempt(find_orphans, now);
+	(void) attempt(advance_all_idle, now);
+	if (my_index == 0 && now >= next_retention)
+		(void) attempt(retention, now);
+	if (my_index == 0 && now >= next_summaries)
+		(void) attempt(summaries, now);
 	return at_once ? 0 : TICK;
 }
 
