@@ -1161,19 +1161,19 @@ weir_log_count(Relation rel, Snapshot snapshot)
 
 /* ------------------------------------------------ prepared transactions */
 
+static void
+adoption_tag(LOCKTAG *tag, Oid stream)
+{
+	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId, RelationRelationId, stream,
+					   WEIR_LOCK_ADOPTION);
+}
+
 bool
-weir_log_lock_adoption(Oid stream, bool collecting)
+weir_log_lock_adoption(Oid stream)
 {
 	LOCKTAG tag;
 
-	if (collecting)
-	{
-		LockDatabaseObject(RelationRelationId, stream, WEIR_LOCK_ADOPTION,
-						   ExclusiveLock);
-		return true;
-	}
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, RelationRelationId, stream,
-					   WEIR_LOCK_ADOPTION);
+	adoption_tag(&tag, stream);
 	return LockAcquire(&tag, ShareLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
 }
 
@@ -1290,11 +1290,12 @@ add_collected_prepared(void *arg, const WeirTxn *txn)
  * A dirty snapshot shows the chunks of transactions that are still prepared; a
  * running one has no record yet, or one with a number.  The lock keeps adopters
  * out, so that a record read before its ADOPT record was written is not taken
- * for one that has none.
+ * for one that has none; once all are known they may go on.
  */
-void
-weir_log_collect_prepared(Relation rel)
+bool
+weir_log_collect_prepared(Relation rel, bool wait)
 {
+	LOCKTAG tag;
 	CollectPrepared c;
 	SnapshotData dirty;
 	WeirRuns *runs;
@@ -1307,8 +1308,10 @@ weir_log_collect_prepared(Relation rel)
 	c.stream = RelationGetRelid(rel);
 	c.filenumber = weir_rel_number(rel);
 	c.full = false;
+	adoption_tag(&tag, c.stream);
+	if (LockAcquire(&tag, ExclusiveLock, false, !wait) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
 	weir_debug_point("collect-prepared");
-	weir_log_lock_adoption(c.stream, true);
 	InitDirtySnapshot(dirty);
 	runs = weir_runs_load(rel);
 	for (int i = 0; i < runs->n; i++)
@@ -1329,6 +1332,8 @@ weir_log_collect_prepared(Relation rel)
 		if (s != NULL)
 			pg_atomic_write_u32(&s->collected, 1);
 	}
+	LockRelease(&tag, ExclusiveLock, false);
+	return true;
 }
 
 /* -------------------------------------------------------------- rewrite */

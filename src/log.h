@@ -117,11 +117,12 @@ typedef enum WeirStreamLock
 
 /* ---- prepared transactions ---- */
 /* Refill shared prepared[] from the log of this stream: when a worker starts, and
- * before the first COMMIT PREPARED of one that is older than the server's life. */
-extern void weir_log_collect_prepared(Relation rel);
-/* Adopters share, the collector excludes; until the transaction's end.  False:
- * an adopter could not have it at once. */
-extern bool weir_log_lock_adoption(Oid stream, bool collecting);
+ * before the first COMMIT PREPARED of one that is older than the server's life.
+ * False: not waited for who adopts, or collects, at the moment. */
+extern bool weir_log_collect_prepared(Relation rel, bool wait);
+/* Adopters share, until the transaction's end; the collector excludes.  False: it
+ * could not be had at once. */
+extern bool weir_log_lock_adoption(Oid stream);
 /* False: the shared table is full.  Adding twice is a no-op. */
 extern bool weir_log_add_prepared(Oid stream, RelFileNumber filenumber,
 								  const WeirTxn *txn);

@@ -1252,6 +1252,10 @@ weir_stream_heartbeat(Relation rel, TimestampTz watermark, WeirRecordKind kind)
 	l->beat_kind = kind;
 }
 
+/* A second: how long COMMIT PREPARED waits for others at the same stream. */
+#define ADOPTION_TRIES	  100
+#define ADOPTION_RETRY_US 10000
+
 /* Is there a prepared transaction in this database that is older than this life? */
 static bool
 has_older_prepared(void)
@@ -1266,9 +1270,11 @@ has_older_prepared(void)
 		PGPROC *proc = &PreparedXactProcs[i];
 		TransactionId xid = proc->xid;
 
+		/* one that has ended leaves its xid there */
 		if (TransactionIdIsValid(xid) && proc->databaseId == MyDatabaseId &&
 			(!TransactionIdIsValid(boot_xid) ||
-			 TransactionIdPrecedes(xid, boot_xid)))
+			 TransactionIdPrecedes(xid, boot_xid)) &&
+			TransactionIdIsInProgress(xid))
 			return true;
 	}
 	return false;
@@ -1295,15 +1301,22 @@ list_prepared_relations(void)
 	return result;
 }
 
+static bool
+is_collected(Oid relid)
+{
+	WeirStreamShared *s = weir_shmem_stream(relid, false);
+
+	return s != NULL && pg_atomic_read_u32(&s->collected) != 0;
+}
+
 /*
- * Not waiting for the relation: who waits for it exclusively waits for the
- * prepared transaction, whose end is up to us.
+ * Waiting for the relation for no time, and for who is at it already for a short
+ * one: he may wait for the prepared transaction, whose end is up to us.
  */
 static void
 collect_prepared(Oid relid)
 {
 	Relation rel;
-	WeirStreamShared *s;
 
 	if (!ConditionalLockRelationOid(relid, AccessShareLock))
 		return;
@@ -1311,12 +1324,13 @@ collect_prepared(Oid relid)
 	if (rel == NULL)
 		return;
 	if (rel->rd_rel->relkind == RELKIND_RELATION && is_stream(rel))
-	{
-		(void) weir_log_lock_adoption(relid, true);
-		s = weir_shmem_stream(relid, false);
-		if (s == NULL || pg_atomic_read_u32(&s->collected) == 0)
-			weir_log_collect_prepared(rel);
-	}
+		for (int i = 0; i < ADOPTION_TRIES && !is_collected(relid); i++)
+		{
+			if (weir_log_collect_prepared(rel, false))
+				break;
+			CHECK_FOR_INTERRUPTS();
+			pg_usleep(ADOPTION_RETRY_US);
+		}
 	relation_close(rel, NoLock);
 }
 
@@ -1326,7 +1340,7 @@ collect_prepared(Oid relid)
  * is all right: a worker comes for it.
  */
 static void
-collect_older_prepared(void)
+try_collect_prepared(Oid relid)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -1335,13 +1349,7 @@ collect_older_prepared(void)
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		List *relids = list_prepared_relations();
-		ListCell *lc;
-
-		PushActiveSnapshot(GetTransactionSnapshot());
-		foreach(lc, relids)
-			collect_prepared(lfirst_oid(lc));
-		PopActiveSnapshot();
+		collect_prepared(relid);
 	}
 	PG_CATCH();
 	{
@@ -1364,6 +1372,19 @@ collect_older_prepared(void)
 			 errdetail("%s.", error->message),
 			 errhint("They count once a worker has found them.")));
 	FreeErrorData(error);
+}
+
+static void
+collect_older_prepared(void)
+{
+	List *relids = list_prepared_relations();
+	ListCell *lc;
+
+	foreach(lc, relids)
+		if (weir_catalog_is_stream_oid(lfirst_oid(lc)) &&
+			!is_collected(lfirst_oid(lc)))
+			try_collect_prepared(lfirst_oid(lc));
+	list_free(relids);
 }
 
 void
@@ -1404,6 +1425,20 @@ has_ended(const WeirPrepared *prepared, WeirPrepared *p)
 		   !TransactionIdIsInProgress(XidFromFullTransactionId(p->xid));
 }
 
+/* Who collects may be at it; wait: for a short time. */
+static bool
+lock_adoption(Oid stream, bool wait)
+{
+	for (int i = 0; !weir_log_lock_adoption(stream); i++)
+	{
+		if (!wait || i == ADOPTION_TRIES)
+			return false;
+		CHECK_FOR_INTERRUPTS();
+		pg_usleep(ADOPTION_RETRY_US);
+	}
+	return true;
+}
+
 /* Nothing if its stream has got one by this transaction already. */
 static void
 adopt_one(WeirPrepared *prepared, bool wait)
@@ -1431,7 +1466,7 @@ adopt_one(WeirPrepared *prepared, bool wait)
 	}
 	e = find_entry(rel);
 	if ((e == NULL || (e->level == NULL && !e->adopts)) &&
-		weir_log_lock_adoption(p.stream, false))
+		lock_adoption(p.stream, wait))
 	{
 		bool mine = false;
 

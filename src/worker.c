@@ -885,7 +885,7 @@ collect_prepared(Oid stream, Relation rel)
 
 	if (s->collected)
 		return;
-	weir_log_collect_prepared(rel);
+	(void) weir_log_collect_prepared(rel, true);
 	s->collected = true;
 }
 

@@ -273,9 +273,40 @@ SKIP:
 		"BEGIN; INSERT INTO g VALUES (21, '2026-01-01 01:00:00Z'); PREPARE TRANSACTION 'g21'");
 	restart_with(2);
 	is($node->psql('postgres', "SET weir.debug_points = 'collect-prepared=error'; COMMIT PREPARED 'g21'"), 0, 'committed, not found');
+
+	# where there is no older one any more nobody looks; numbers are given in this life
+	$node->safe_psql('postgres', "INSERT INTO s VALUES (0, '2026-01-01 00:01:00Z')");
+	is($node->psql('postgres', "BEGIN; INSERT INTO g VALUES (22, '2026-01-01 01:00:00Z'); PREPARE TRANSACTION 'g22';\n"
+		  . "SET weir.debug_points = 'collect-prepared=error'; COMMIT PREPARED 'g22'"), 0, 'one of this life');
+	my $looks = () = slurp_file($node->logfile) =~ /is committed before its events are found/g;
+	is($looks, 1, 'once');
 	restart_with($workers);
 	counted('with workers at last');
-	is($node->safe_psql('postgres', "SELECT ids FROM vg WHERE window_start = '2026-01-01 01:00:00Z'"), '{21}', 'it counts');
+	is($node->safe_psql('postgres', "SELECT ids FROM vg WHERE window_start = '2026-01-01 01:00:00Z'"), '{21,22}', 'it counts');
+}
+
+# Who looks for what was prepared keeps nobody else from committing.
+SKIP:
+{
+	skip 'a build without debug points', 3
+		if $node->psql('postgres', 'SHOW weir.debug_points') != 0;
+	$node->safe_psql('postgres',
+		"BEGIN; INSERT INTO g VALUES ($_, '2026-01-01 01:10:00Z'); PREPARE TRANSACTION 'g$_'") for 31, 32;
+	restart_with(2);
+	my $lock = $node->background_psql('postgres');
+	$lock->query_safe("SELECT pg_advisory_lock(1465207378, hashtext('collect-prepared'))");
+	my $first = $node->background_psql('postgres');
+	$first->query_until(qr/go/, "\\echo go\nSET weir.debug_points = 'collect-prepared=wait';\nCOMMIT PREPARED 'g31';\n");
+	$node->poll_query_until('postgres',
+		"SELECT count(*) > 0 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") or die;
+	is($node->psql('postgres', "SET statement_timeout = '100 s'; COMMIT PREPARED 'g32'"), 0, 'it does not wait');
+	$lock->query_safe('SELECT pg_advisory_unlock_all()');
+	$first->query_safe('SELECT 1');
+	$first->quit;
+	$lock->quit;
+	restart_with($workers);
+	counted('both');
+	is($node->safe_psql('postgres', "SELECT ids FROM vg WHERE window_start = '2026-01-01 01:10:00Z'"), '{31,32}', 'both count');
 }
 
 for my $view ('v', 'w')
