@@ -271,7 +271,9 @@ SKIP:
 		if $node->psql('postgres', 'SHOW weir.debug_points') != 0;
 	$node->safe_psql('postgres',
 		"BEGIN; INSERT INTO g VALUES (21, '2026-01-01 01:00:00Z'); PREPARE TRANSACTION 'g21'");
+	$node->safe_psql('postgres', "BEGIN; LOCK TABLE plain; PREPARE TRANSACTION 'other'");
 	restart_with(2);
+	$node->safe_psql('postgres', "ROLLBACK PREPARED 'other'");
 	is($node->psql('postgres', "SET weir.debug_points = 'collect-prepared=error'; COMMIT PREPARED 'g21'"), 0, 'committed, not found');
 
 	# where there is no older one any more nobody looks; numbers are given in this life
