@@ -424,6 +424,28 @@ abort_and_report(void)
 }
 
 /*
+ * One thing that fails must not keep others from being done.  False: it has failed,
+ * or that is what it returns.
+ */
+static bool
+attempt(bool (*duty)(void *arg), void *arg)
+{
+	volatile bool result = false;
+
+	PG_TRY();
+	{
+		result = duty(arg);
+	}
+	PG_CATCH();
+	{
+		abort_and_report();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(worker_cxt);
+	return result;
+}
+
+/*
  * User code may have taken advisory locks of the session, and this session is
  * everybody's.
  */
@@ -2322,9 +2344,11 @@ is_seen(Oid stream)
 	return false;
 }
 
-static void
-advance_idle(Stream *s, TimestampTz now)
+static bool
+advance_idle(void *stream)
 {
+	Stream *s = stream;
+	TimestampTz now = weir_now();
 	TimestampTz target;
 	Relation rel;
 
@@ -2333,10 +2357,10 @@ advance_idle(Stream *s, TimestampTz now)
 	if (s->idle_timeout == 0 || s->commit_watermark == WEIR_NO_TIME ||
 		TIMESTAMP_IS_NOEND(s->commit_watermark) ||
 		now - s->commit_at < s->idle_timeout)
-		return;
+		return false;
 	target = Min(s->commit_watermark + (now - s->commit_at), END_TIMESTAMP - 1);
 	if (!would_close(s->oid, target) || !is_seen(s->oid))
-		return;
+		return false;
 
 	start_transaction();
 	if (!ConditionalLockRelationOid(s->oid, ShareLock))
@@ -2344,7 +2368,7 @@ advance_idle(Stream *s, TimestampTz now)
 		/* somebody is writing: that is not idleness */
 		commit_transaction();
 		s->commit_at = now;
-		return;
+		return false;
 	}
 	UnlockRelationOid(s->oid, ShareLock);
 	rel = try_relation_open(s->oid, RowExclusiveLock);
@@ -2354,27 +2378,7 @@ advance_idle(Stream *s, TimestampTz now)
 		relation_close(rel, NoLock);
 	}
 	commit_transaction();
-}
-
-static bool
-advance_all_idle(TimestampTz now)
-{
-	ListCell *lc;
-
-	foreach(lc, streams)
-	{
-		PG_TRY();
-		{
-			advance_idle(lfirst(lc), now);
-		}
-		PG_CATCH();
-		{
-			abort_and_report();
-		}
-		PG_END_TRY();
-		MemoryContextSwitchTo(worker_cxt);
-	}
-	return false;
+	return true;
 }
 
 /*
@@ -2502,23 +2506,17 @@ streams_that(bool (*matches)(HeapTuple tuple))
 	return result;
 }
 
+static bool
+trim(void *stream)
+{
+	return weir_retention_trim(*(Oid *) stream);
+}
+
 /* True: somebody else is trimming it. */
 static bool
 try_trim(Oid stream)
 {
-	bool busy = false;
-
-	PG_TRY();
-	{
-		busy = weir_retention_trim(stream);
-	}
-	PG_CATCH();
-	{
-		abort_and_report();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(worker_cxt);
-	return busy;
+	return attempt(trim, &stream);
 }
 
 /*
@@ -2585,21 +2583,9 @@ trim_all(void)
 }
 
 static bool
-try_summarize(Oid stream)
+summarize_one(void *stream)
 {
-	bool more = false;
-
-	PG_TRY();
-	{
-		more = weir_retention_summarize(stream, SUMMARIZE_MS);
-	}
-	PG_CATCH();
-	{
-		abort_and_report();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(worker_cxt);
-	return more;
+	return weir_retention_summarize(*(Oid *) stream, SUMMARIZE_MS);
 }
 
 /* True if there is more to do. */
@@ -2611,32 +2597,20 @@ summarize(void)
 	ListCell *lc;
 
 	foreach(lc, list)
-		more = try_summarize(lfirst_oid(lc)) || more;
+		more = attempt(summarize_one, &lfirst_oid(lc)) || more;
 	list_free(list);
 	return more;
 }
 
 /* In a transaction of its own, so that no two share a number, and what cannot be
- * read stops nobody else.  False: it has failed. */
+ * read stops nobody else. */
 static bool
-adopt_at(int place)
+adopt_at(void *place)
 {
-	volatile bool done = false;
-
-	PG_TRY();
-	{
-		start_transaction();
-		weir_stream_adopt_at(place);
-		commit_transaction();
-		done = true;
-	}
-	PG_CATCH();
-	{
-		abort_and_report();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(worker_cxt);
-	return done;
+	start_transaction();
+	weir_stream_adopt_at(*(int *) place);
+	commit_transaction();
+	return true;
 }
 
 /*
@@ -2644,86 +2618,63 @@ adopt_at(int place)
  * True: it takes long, and batches come first.
  */
 static bool
-adopt_prepared(TimestampTz now)
+adopt_prepared(void *unused)
 {
 	static int place = 0; /* the last that was looked at */
+	TimestampTz start;
 	bool failed = false;
 	int n;
 
 	if (weir_shared->nprepared > 0)
 		weir_debug_point("adopt-prepared");
 	(void) weir_shmem_prepared(&n);
-	now = weir_now();
+	start = weir_now();
 	for (int i = 0; i < n && weir_shared->nprepared > 0; i++)
 	{
 		if (ShutdownRequestPending)
 			return false;
-		if (weir_now() - now >= MAX_ADOPTING)
+		if (weir_now() - start >= MAX_ADOPTING)
 			return !failed;
 		CHECK_FOR_INTERRUPTS();
 		place = (place + 1) % n;
 		if (weir_stream_has_ended_at(place))
-			failed = !adopt_at(place) || failed;
+			failed = !attempt(adopt_at, &place) || failed;
 	}
 	return false;
 }
 
 static bool
-find_orphans(TimestampTz now)
+retention(void *unused)
 {
-	must_sync = must_sync || has_orphans();
-	return false;
-}
-
-static bool
-retention(TimestampTz now)
-{
-	next_retention = now + retention_interval();
+	next_retention = weir_now() + retention_interval();
 	trim_all();
 	free_places();
 	return false;
 }
 
 static bool
-summaries(TimestampTz now)
+summaries(void *unused)
 {
-	next_summaries = now + retention_interval();
+	next_summaries = weir_now() + retention_interval();
 	if (summarize())
-		next_summaries = now + TICK;
+		next_summaries = weir_now() + TICK;
 	return false;
-}
-
-/* One that fails must not keep the others from being done. */
-static bool
-attempt(bool (*duty)(TimestampTz now), TimestampTz now)
-{
-	bool at_once = false;
-
-	PG_TRY();
-	{
-		at_once = duty(now);
-	}
-	PG_CATCH();
-	{
-		abort_and_report();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(worker_cxt);
-	return at_once;
 }
 
 /* What is to be done now and then; when it wants to be done again. */
 static int64
 tick(TimestampTz now)
 {
-	bool at_once = my_index == 0 && attempt(adopt_prepared, now);
+	bool at_once = my_index == 0 && attempt(adopt_prepared, NULL);
+	ListCell *lc;
 
-	(void) attempt(find_orphans, now);
-	(void) attempt(advance_all_idle, now);
+	must_sync = must_sync || has_orphans();
+	foreach(lc, streams)
+		(void) attempt(advance_idle, lfirst(lc));
 	if (my_index == 0 && now >= next_retention)
-		(void) attempt(retention, now);
+		(void) attempt(retention, NULL);
 	if (my_index == 0 && now >= next_summaries)
-		(void) attempt(summaries, now);
+		(void) attempt(summaries, NULL);
 	return at_once ? 0 : TICK;
 }
 

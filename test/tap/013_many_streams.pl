@@ -62,17 +62,21 @@ sub gets_place
 # back, dropped by a prepared transaction, or are heaps now.  A stream with a place
 # tells how many rows it got.
 $node->safe_psql('postgres', q{
-	SELECT format('DROP TABLE IF EXISTS s%s', i) FROM generate_series(2, 512) i \gexec
-	DO $$
+	CREATE PROCEDURE roll_back(n int) LANGUAGE plpgsql AS $$
 	BEGIN
-		FOR i IN 1 .. 300 LOOP
+		FOR i IN 1 .. n LOOP
 			BEGIN
-				EXECUTE format('CREATE TABLE t%s (x int) USING stream', i);
-				EXECUTE format('INSERT INTO t%s VALUES (1)', i);
+				EXECUTE format('CREATE TABLE u%s (x int) USING stream', i);
+				EXECUTE format('INSERT INTO u%s VALUES (1)', i);
 				RAISE 'away';
 			EXCEPTION WHEN raise_exception THEN NULL;
 			END;
 		END LOOP;
+	END $$;
+	SELECT format('DROP TABLE IF EXISTS s%s', i) FROM generate_series(2, 512) i \gexec
+	CALL roll_back(300);
+	DO $$
+	BEGIN
 		FOR i IN 1 .. 211 LOOP
 			EXECUTE format('CREATE TABLE t%s (x int) USING stream', i);
 			EXECUTE format('INSERT INTO t%s VALUES (1)', i);
@@ -91,17 +95,7 @@ pass('places of what is gone are free again');
 my $session = $node->background_psql('postgres');
 $session->query_safe('BEGIN; CREATE TABLE fresh (x int) USING stream; INSERT INTO fresh VALUES (1)');
 $node->safe_psql('postgres', q{
-	DO $$
-	BEGIN
-		FOR i IN 1 .. 510 LOOP
-			BEGIN
-				EXECUTE format('CREATE TABLE u%s (x int) USING stream', i);
-				EXECUTE format('INSERT INTO u%s VALUES (1)', i);
-				RAISE 'away';
-			EXCEPTION WHEN raise_exception THEN NULL;
-			END;
-		END LOOP;
-	END $$;
+	CALL roll_back(510);
 	CREATE TABLE later (x int) USING stream});
 gets_place('later') or die;
 $session->query_safe('COMMIT');
