@@ -122,6 +122,51 @@ REFRESH MATERIALIZED VIEW off;
 RESET ROLE;
 DROP ROLE regress_weir_refresh;
 
+-- a rebuild that cannot even be opened has failed, and what answers goes on
+CREATE ROLE regress_weir_refresh;
+CREATE TABLE unopened (k int) USING stream;
+GRANT SELECT, TRIGGER ON unopened TO regress_weir_refresh;
+GRANT CREATE ON SCHEMA public TO regress_weir_refresh;
+SET ROLE regress_weir_refresh;
+CREATE MATERIALIZED VIEW u USING continuous AS SELECT sum(60 / k) AS s FROM unopened;
+RESET ROLE;
+INSERT INTO unopened VALUES (1);
+SELECT weir.wait_for('u');
+BEGIN;
+REFRESH MATERIALIZED VIEW u;
+REVOKE TRIGGER ON unopened FROM regress_weir_refresh;
+COMMIT;
+\set VERBOSITY terse
+SELECT weir.wait_for('u', timeout => '1 min');
+\set VERBOSITY default
+SELECT state, error FROM weir.views WHERE view = 'u'::regclass;
+TABLE u;
+-- also where what answers had failed before, and where it is resumed in vain
+GRANT TRIGGER ON unopened TO regress_weir_refresh;
+SELECT weir.resume('u');
+SELECT weir.wait_for('u');
+INSERT INTO unopened VALUES (0);
+\set VERBOSITY terse
+SELECT weir.wait_for('u');
+BEGIN;
+REFRESH MATERIALIZED VIEW u;
+REVOKE TRIGGER ON unopened FROM regress_weir_refresh;
+COMMIT;
+SELECT weir.wait_for('u', timeout => '1 min');
+SELECT weir.resume('u');
+SELECT weir.wait_for('u', timeout => '1 min');
+\set VERBOSITY default
+SELECT state, error FROM weir.views WHERE view = 'u'::regclass;
+GRANT TRIGGER ON unopened TO regress_weir_refresh;
+ALTER MATERIALIZED VIEW u SET (on_error = skip);
+SELECT weir.resume('u');
+SELECT weir.wait_for('u');
+SELECT state, error FROM weir.views WHERE view = 'u'::regclass;
+TABLE u;
+DROP TABLE unopened CASCADE;
+REVOKE CREATE ON SCHEMA public FROM regress_weir_refresh;
+DROP ROLE regress_weir_refresh;
+
 -- retention loses events, too
 ALTER TABLE s SET (retention_size = '1');
 SELECT weir.checkpoint();

@@ -328,13 +328,18 @@ static const char *const condition_names[] = {
 
 /*
  * What the view is doing or is about to do: the wish counts where a worker has
- * not yet followed it.  v and row may be NULL (no entry, never checkpointed).
+ * not yet followed it.  v is the entry of what answers, row that of the
+ * generation that shall be or else of what answers; both may be NULL.  That of
+ * one that could not be opened was perhaps never written, or is not of the last
+ * resume: its own entry says that it has failed.
  */
 static ViewCondition
 view_condition(const WeirWish *wish, WeirViewShared *v,
 			   const WeirPositionRow *row)
 {
 	WeirViewStatus status = WEIR_VIEW_STARTING;
+	WeirViewShared *last =
+		weir_shmem_view_generation(wish->view, wish->generation);
 
 	if (RecoveryInProgress())
 		return COND_STANDBY;
@@ -347,17 +352,15 @@ view_condition(const WeirWish *wish, WeirViewShared *v,
 	if (row != NULL && row->failed_resumes == WEIR_LOST &&
 		row->generation == wish->generation)
 		return COND_LOST;
-	if (row != NULL && row->failed_resumes >= 0)
-	{
-		if (row->failed_resumes >= wish->resumes &&
-			row->generation == wish->generation)
-			return COND_FAILED;
-	}
-	else if (status == WEIR_VIEW_FAILED && v->generation == wish->generation)
+	if (row != NULL && row->failed_resumes >= 0 &&
+		row->failed_resumes >= wish->resumes &&
+		row->generation == wish->generation)
+		return COND_FAILED;
+	if (last != NULL && pg_atomic_read_u32(&last->status) == WEIR_VIEW_FAILED)
 	{
 		/* not if it has been resumed since */
 		pg_read_barrier();
-		if (v->failed_resumes >= wish->resumes)
+		if (last->failed_resumes >= wish->resumes)
 			return COND_FAILED;
 	}
 	if (wish->wanted == WEIR_WANT_PAUSE)

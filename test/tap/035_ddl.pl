@@ -190,7 +190,10 @@ for (my $done = 0; $done < $ops; $done += ROUND)
 	sql('GRANT ALL ON SCHEMA x, public TO one, two');
 	sql("SELECT weir.resume(view) FROM weir.views WHERE state = 'paused'");
 	ok(weir_go_on($node), "$done: views go on");
-	is(sql("SELECT view, state, error FROM weir.views WHERE state <> 'running' OR error IS NOT NULL"), '', "$done: all run");
+	is(sql("SELECT view, state, error FROM weir.views WHERE state <> 'running' OR error IS NOT NULL"), '', "$done: all run")
+	  or diag(sql('SELECT to_jsonb(v) FROM weir.views v; SELECT to_jsonb(w) FROM weir.workers w;'
+		  . 'SELECT to_jsonb(w) FROM weir.view_wish w; SELECT to_jsonb(p) FROM weir.view_position p;'
+		  . q{SELECT oid, relname, relowner::regrole, relacl FROM pg_class WHERE relname ~ '^[sv]\d$'}));
 	$nviews += exact($done);
 	known_errors();
 	$node->stop('immediate');
