@@ -160,6 +160,39 @@ SELECT groups FROM weir.views WHERE view = 'h_none'::regclass;
 SELECT count(*) FROM (TABLE h_flat EXCEPT ALL TABLE before) x;
 SELECT count(*) FROM (TABLE before EXCEPT ALL TABLE h_flat) x;
 
+-- what WHERE says of windows is said before a row is late for them
+CREATE TABLE w (id int, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '0');
+CREATE MATERIALIZED VIEW w_hop USING continuous WITH (late_table = w_hop_late) AS
+  SELECT array_agg(id) AS ids, count(*) AS n FROM w, hop(ts, '5 s', '20 s')
+  WHERE window_end >= '2026-01-01 12:01:00Z' AND window_end NOT IN ('2026-01-01 12:01:10Z', '2026-01-01 12:01:25Z', '2026-01-01 12:01:30Z')
+  GROUP BY window_start;
+CREATE MATERIALIZED VIEW w_cum USING continuous WITH (late_table = w_cum_late) AS
+  SELECT window_end, array_agg(id) AS ids FROM w, cumulate(ts, '10 s', '30 s')
+  WHERE id > 0 AND extract(second FROM window_end) <> 30 GROUP BY window_end;
+INSERT INTO w VALUES (1, '2026-01-01 12:01:20Z');
+INSERT INTO w VALUES
+  (2, '2026-01-01 12:00:30Z'),  -- hop: none of its windows is there
+  (3, '2026-01-01 12:00:50Z'),  -- late: those to 12:01:00 and 12:01:05 are
+  (4, '2026-01-01 12:01:02Z'),  -- late, the last one is that to 12:01:20
+  (5, '2026-01-01 12:01:12Z'),  -- late, those that are open are not there
+  (6, '2026-01-01 12:01:17Z'),  -- late for that to 12:01:20
+  (7, '2026-01-01 12:01:21Z'),
+  (-8, '2026-01-01 12:01:05Z'),
+  (9, '2026-01-01 12:01:31Z');
+SELECT weir.wait_for();
+SELECT view, late, late_partial, groups FROM weir.views WHERE view::text LIKE 'w\_%' ORDER BY view::text;
+SELECT weir.checkpoint();
+SELECT id, window_end FROM w_hop_late ORDER BY id;
+SELECT id, window_end FROM w_cum_late ORDER BY id;
+TABLE w_hop ORDER BY ids;
+TABLE w_cum ORDER BY window_end;
+REFRESH MATERIALIZED VIEW w_hop;
+REFRESH MATERIALIZED VIEW w_cum;
+SELECT weir.wait_for();
+SELECT view, late, late_partial, groups FROM weir.views WHERE view::text LIKE 'w\_%' ORDER BY view::text;
+TABLE w_hop ORDER BY ids;
+TABLE w_cum ORDER BY window_end;
+
 -- an hour by the minute costs no more state than minutes
 CREATE TABLE t (k int, ts timestamp NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '2 hours');
 CREATE MATERIALIZED VIEW t_min USING continuous AS SELECT window_start, k, count(*) AS n FROM t, tumble(ts, '1 min') GROUP BY window_start, k;

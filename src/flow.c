@@ -61,6 +61,7 @@
 #include "executor/tstoreReceiver.h"
 #include "lib/ilist.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
@@ -136,6 +137,8 @@ typedef struct WeirFlowPrivate
 	WeirSpans *spans;	  /* NULL: windows are panes */
 	List *type_relations; /* OIDs: of composite types in keys, states */
 	Size live_size;
+	ExprState *window_quals; /* of plan->window_quals, or NULL */
+	ExprContext *window_econtext;
 	int *byref; /* 0-based input columns by reference */
 	int nbyref;
 	int16 *typlen; /* of those */
@@ -179,6 +182,11 @@ typedef struct WeirFlowPrivate
 	int64 memo_end;
 	int64 memo_last;
 	bool memo_valid;
+	bool chosen_valid; /* what choose_windows found for these */
+	bool chosen;
+	int64 chosen_end; /* memo_end and first then */
+	int64 chosen_first;
+	int64 chosen_missed;
 
 	/* durable side */
 	WeirCheckpoint checkpoint;
@@ -322,6 +330,22 @@ lock_view(Oid view, LOCKMODE mode)
 	return owner;
 }
 
+/* What WHERE says of windows that overlap; in the context and as the user at hand. */
+static void
+prepare_window_quals(const WeirViewPlan *plan, EState *estate,
+					 ExprState **quals, ExprContext **econtext)
+{
+	*quals = NULL;
+	*econtext = NULL;
+	if (plan->window_quals == NULL || !weir_window_overlaps(&plan->window))
+		return;
+	*quals = ExecInitQual(
+		make_ands_implicit((Expr *) copyObject(plan->window_quals)), NULL);
+	*econtext = CreateExprContext(estate);
+	(*econtext)->ecxt_scantuple =
+		MakeSingleTupleTableSlot(plan->final_desc, &TTSOpsVirtual);
+}
+
 static void
 find_byref_columns(WeirFlowPrivate *p, TupleDesc desc)
 {
@@ -388,6 +412,8 @@ make_plan(WeirFlow *flow)
 	WeirKeys *keys;
 	WeirSpans *spans = NULL;
 	EState *estate;
+	ExprState *window_quals;
+	ExprContext *window_econtext;
 	char *layout;
 	List *type_relations = NIL;
 	TupleDesc desc;
@@ -411,6 +437,7 @@ make_plan(WeirFlow *flow)
 	estate = CreateExecutorState();
 	aggs = weir_aggs_create(plan->aggs, estate, plan->merged);
 	keys = weir_keys_create(plan);
+	prepare_window_quals(plan, estate, &window_quals, &window_econtext);
 	if (weir_window_is_span(&plan->window))
 		spans = weir_spans_create(plan, aggs);
 	layout = weir_groups_layout(aggs, keys, &type_relations);
@@ -447,6 +474,9 @@ make_plan(WeirFlow *flow)
 	p->live_size =
 		spans ? weir_spans_live_size(spans) : weir_aggs_live_size(aggs);
 	p->memo_valid = false;
+	p->window_quals = window_quals;
+	p->window_econtext = window_econtext;
+	p->chosen_valid = false;
 	flow->options = options;
 	flow->plan = plan;
 	flow->input_plan = input_plan;
@@ -1192,27 +1222,97 @@ first_built(const WeirFlow *flow, int64 pane)
 									  flow->kept_through);
 }
 
+/* Does WHERE keep the window of the row at hand that ends then? */
+static bool
+keeps_window(WeirFlow *flow, int64 end)
+{
+	WeirFlowPrivate *p = flow->priv;
+	const WeirViewPlan *plan = flow->plan;
+	TupleTableSlot *slot = p->window_econtext->ecxt_scantuple;
+
+	ExecClearTuple(slot);
+	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+		slot->tts_isnull[i] = i >= plan->nkeys || !plan->keys[i].is_window;
+	set_first_window(flow, slot, end);
+	ExecStoreVirtualTuple(slot);
+	ResetExprContext(p->window_econtext);
+	return ExecQual(p->window_quals, p->window_econtext);
+}
+
+/*
+ * Of the windows of the row at hand, those that end before "first" are over.
+ * Does WHERE keep one of the others?  *missed: a window that it keeps of those
+ * that are over, the last one if there is no other; PG_INT64_MIN: none.
+ */
+static bool
+choose_windows(WeirFlow *flow, int64 pane, int64 first, int64 *missed)
+{
+	WeirFlowPrivate *p = flow->priv;
+	int64 end;
+
+	if (!p->chosen_valid || p->chosen_end != p->memo_end ||
+		p->chosen_first != first)
+	{
+		p->chosen_valid = false;
+		p->chosen = false;
+		p->chosen_missed = PG_INT64_MIN;
+		for (end = first_built(flow, pane); !p->chosen;
+			 end = weir_window_next_end(&flow->plan->window, pane, end))
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (keeps_window(flow, end))
+			{
+				p->chosen = end >= first;
+				if (!p->chosen)
+					p->chosen_missed = end;
+			}
+			if (end == pane)
+				break;
+		}
+		p->chosen_end = p->memo_end;
+		p->chosen_first = first;
+		p->chosen_valid = true;
+	}
+	*missed = p->chosen_missed;
+	return p->chosen;
+}
+
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	WeirFlow *flow = ((FoldReceiver *) self)->flow;
 	WeirFlowPrivate *p = flow->priv;
 	uint64 ordinal = p->next_ordinal++;
+	int64 missed = PG_INT64_MIN; /* a window that it is late for, the last */
 	int64 pane;
 	int64 first;
+	bool counts;
 
 	slot_getallattrs(slot);
-	if (!row_pane(flow, slot, &pane, &first))
+	counts = row_pane(flow, slot, &pane, &first);
+	if (!counts)
 	{
 		/* whether it is late for windows that stay was judged when it came */
 		if (pane <= flow->kept_through)
 			return true;
+		missed = pane;
+	}
+	else if (weir_window_overlaps(&flow->plan->window) &&
+			 first != p->memo_end && first > first_built(flow, pane))
+		missed = first_built(flow, pane);
+	if (unlikely(p->window_quals != NULL))
+		counts =
+			choose_windows(flow, pane, counts ? first : PG_INT64_MAX, &missed);
+
+	if (!counts)
+	{
+		if (missed == PG_INT64_MIN)
+			return true; /* WHERE leaves none of its windows */
 		p->late++;
-		weir_late_add(p->late_events, pane, p->watermarks[*p->at_chunk]);
+		weir_late_add(p->late_events, missed, p->watermarks[*p->at_chunk]);
 		return true;
 	}
-	if (weir_window_overlaps(&flow->plan->window) && first != p->memo_end &&
-		first > first_built(flow, pane))
+	if (missed != PG_INT64_MIN)
 		p->late_partial++;
 	if (flow->plan->nsets == 0)
 		gather_row(flow, slot, ordinal, pane, first, -1);

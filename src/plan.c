@@ -1962,6 +1962,24 @@ add_window_keys(WeirViewPlan *plan, List *quals, List **key_exprs)
 	}
 }
 
+/* Columns of the window become the keys that add_window_keys has found or made. */
+static Node *
+window_keys_mutator(Node *node, FinalContext *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var))
+	{
+		ListCell *lc;
+
+		foreach(lc, context->key_exprs)
+			if (equal(node, lfirst(lc)))
+				return key_var(context->plan, foreach_current_index(lc));
+		elog(ERROR, "unexpected column in a condition on windows");
+	}
+	return expression_tree_mutator(node, window_keys_mutator, (void *) context);
+}
+
 /* The grouping sets, and their number as a key. */
 static void
 add_grouping_sets(WeirViewPlan *plan, Query *query, FinalContext *context)
@@ -2039,6 +2057,8 @@ split_query(WeirViewPlan *plan, Query *query)
 	if (window_quals != NIL)
 	{
 		add_window_keys(plan, window_quals, &context.key_exprs);
+		plan->window_quals = planned(window_keys_mutator(
+			(Node *) make_ands_explicit(list_copy(window_quals)), &context));
 		if (having != NULL)
 			window_quals = lappend(window_quals, having);
 		having = (Node *) make_ands_explicit(window_quals);

@@ -75,6 +75,8 @@ typedef struct WeirViewPlan
 	List *aggs;				 /* of WeirAggSpec */
 	List *targetlist;		 /* one TargetEntry per view column, no resjunk */
 	Node *having;			 /* or NULL */
+	Node *window_quals;		 /* NULL, or of hop and cumulate: what WHERE says
+								 * of windows, of which having has it too */
 	TupleDesc final_desc;	 /* descriptor of that row of keys and aggs */
 	int *column_key;		 /* per view column (0-based): the 0-based key
 								 * it shows bare, or -1 */

@@ -290,7 +290,7 @@ sub make_view
 	my $u = $s->{unit};
 	my %v = (name => $name, kind => $kind, stream => $s->{name});
 	my %model = (kind => $kind, delay => $s->{delay});
-	my ($call, @keys, @with);
+	my ($call, @keys, @with, @where);
 
 	$v{keyed} = chance(0.85) || $kind eq 'none';
 	@keys = ('k') if $v{keyed};
@@ -392,8 +392,17 @@ sub make_view
 	}
 	if (chance(0.25))
 	{
-		$v{where} = 'v % 3 <> 0';
+		@where = ('v % 3 <> 0');
 		$model{where} = sub { $_[0]{value} % 3 != 0 };
+	}
+	if ($kind =~ /^(tumble|hop|cumulate)$/ && chance(0.25))
+	{
+		my $a = $s->{base} + upto(-20, 60) * $u;
+		my $b = $a + upto(0, 30) * $u;
+		my ($before, $after) = map { $s->{literal}->($_) } $a, $b;
+
+		push @where, "(window_end <= $before OR window_start >= $after)";
+		$model{which} = sub { $_[0]{end} <= $a || $_[0]{start} >= $b };
 	}
 	$v{having} = 'count(*) > 1' if chance(0.2);
 
@@ -422,7 +431,7 @@ sub make_view
 		'count(*) AS n', 'sum(v) AS s', 'min(v) AS lo', 'max(v) AS hi', "$extra->[0] AS x")
 	  . " FROM $s->{name}"
 	  . ($call ? ", $call" : '')
-	  . ($v{where}  ? " WHERE $v{where}"         : '')
+	  . (@where     ? ' WHERE ' . join(' AND ', @where) : '')
 	  . (@keys      ? ' GROUP BY ' . join(', ', @keys) : '')
 	  . ($v{having} ? " HAVING $v{having}"       : '');
 	$v{sql} =

@@ -20,7 +20,8 @@
 #   count       size [slide]          row numbers
 #
 # Further: allowed_lateness (0), where => sub { row -> bool } (rows that fail it
-# move the watermark and nothing else), keyed (1; 0: one group per window).
+# move the watermark and nothing else), which => sub { window -> bool } (windows of
+# fixed place that are not there otherwise), keyed (1; 0: one group per window).
 package WeirModel;
 
 use strict;
@@ -35,6 +36,7 @@ sub new
 		origin           => 0,
 		keyed            => 1,
 		where            => sub { 1 },
+		which            => sub { 1 },
 		%spec,
 		watermark    => undef,
 		settled      => undef,    # see settle()
@@ -235,7 +237,8 @@ sub take
 		return;
 	}
 
-	my @all = $self->windows_of($event->{ts});
+	my @all = grep { $self->{which}->($_) } $self->windows_of($event->{ts});
+	return if !@all;
 	my @open = grep { !$self->reached($self->end_of($_)) } @all;
 
 	push @{ $self->window($key, $_)->{events} }, $event foreach @open;
