@@ -108,6 +108,62 @@ SELECT weir.watermark('rt'), weir.watermark('rt_all');
 DROP TABLE rt_before;
 DROP TABLE rt CASCADE;
 
+-- windows that overlap, sessions and months
+CREATE TABLE rt_o (k int, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '0');
+CREATE MATERIALIZED VIEW rt_hop USING continuous WITH (retention = '10 minutes') AS
+  SELECT window_start, window_end, count(*) AS n FROM rt_o, hop(ts, '1 minute', '3 minutes') GROUP BY window_start, window_end;
+CREATE MATERIALIZED VIEW rt_hop_start USING continuous WITH (retention = '10 minutes') AS
+  SELECT window_start, count(*) AS n FROM rt_o, hop(ts, '1 minute', '3 minutes') GROUP BY window_start, window_end;
+CREATE MATERIALIZED VIEW rt_cum USING continuous WITH (retention = '10 minutes') AS
+  SELECT window_end, count(*) AS n FROM rt_o, cumulate(ts, '1 minute', '5 minutes') GROUP BY window_end;
+CREATE MATERIALIZED VIEW rt_cum_start USING continuous WITH (retention = '10 minutes') AS
+  SELECT window_start, count(*) AS n FROM rt_o, cumulate(ts, '1 minute', '5 minutes') GROUP BY window_start, window_end;
+CREATE MATERIALIZED VIEW rt_ses USING continuous WITH (retention = '10 minutes') AS
+  SELECT window_end, count(*) AS n FROM rt_o, session(ts, '30 s') GROUP BY window_end;
+CREATE MATERIALIZED VIEW rt_month USING continuous WITH (retention = '31 days') AS
+  SELECT date_trunc('month', ts) AS month, count(*) AS n FROM rt_o GROUP BY 1;
+-- rows in which a view and its query, of windows that did not end before W less retention, differ
+CREATE FUNCTION differ() RETURNS TABLE (view text, rows bigint, differ bigint) LANGUAGE plpgsql AS $$
+DECLARE r record; BEGIN
+  FOR r IN SELECT * FROM (VALUES
+      ('rt_hop', 'SELECT window_start, window_end, count(*) FROM rt_o, hop(ts, ''1 minute'', ''3 minutes'') GROUP BY 1, 2 HAVING window_end >= $1'),
+      ('rt_hop_start', 'SELECT window_start, count(*) FROM rt_o, hop(ts, ''1 minute'', ''3 minutes'') GROUP BY 1, window_end HAVING window_end >= $1'),
+      ('rt_cum', 'SELECT window_end, count(*) FROM rt_o, cumulate(ts, ''1 minute'', ''5 minutes'') GROUP BY 1 HAVING window_end >= $1'),
+      ('rt_cum_start', 'SELECT window_start, count(*) FROM rt_o, cumulate(ts, ''1 minute'', ''5 minutes'') GROUP BY 1, window_end HAVING window_end >= $1'),
+      ('rt_ses', 'SELECT window_end, count(*) FROM rt_o, session(ts, ''30 s'') GROUP BY 1 HAVING window_end >= $1'),
+      ('rt_month', 'SELECT date_trunc(''month'', ts), count(*) FROM rt_o GROUP BY 1 HAVING date_trunc(''month'', ts) + interval ''1 month'' >= $2'))
+      v(name, query) LOOP
+    view := r.name;
+    EXECUTE format('SELECT (SELECT count(*) FROM %1$I), (SELECT count(*) FROM ((TABLE %1$I EXCEPT ALL %2$s) UNION ALL (%2$s EXCEPT ALL TABLE %1$I)) d)', r.name, r.query)
+      INTO rows, differ USING weir.watermark('rt_o') - interval '10 minutes', weir.watermark('rt_o') - interval '31 days';
+    RETURN NEXT;
+  END LOOP;
+END $$;
+-- W is 00:20:40
+INSERT INTO rt_o SELECT i, timestamptz '2020-01-01 00:00:00Z' + i * interval '40 s' FROM generate_series(0, 31) i;
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+SELECT * FROM differ();
+SELECT min(window_end) FROM rt_hop;
+-- as old as retention, to the microsecond, stays
+INSERT INTO rt_o VALUES (100, '2020-01-01 00:25:00Z');
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+SELECT * FROM differ() WHERE view <> 'rt_cum_start';
+SELECT (SELECT min(window_end) FROM rt_hop) AS hop, (SELECT min(window_end) FROM rt_cum) AS cum;
+INSERT INTO rt_o VALUES (101, '2020-02-15Z'), (102, '2020-03-03Z');
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+SELECT * FROM differ();
+SELECT min(month) FROM rt_month;
+INSERT INTO rt_o VALUES (103, '2020-03-03 00:00:00.000001Z');
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+SELECT * FROM differ();
+SELECT min(month) FROM rt_month;
+DROP TABLE rt_o CASCADE;
+DROP FUNCTION differ;
+
 -- an idle stream's windows close
 CREATE TABLE rt_idle (k int, ts timestamptz NOT NULL)
   USING stream WITH (event_time = ts, watermark_delay = '0', idle_timeout = '100 ms');
