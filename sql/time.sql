@@ -148,3 +148,84 @@ DROP TABLE tm_i CASCADE;
 DROP TABLE tm_w;
 DROP FUNCTION refused, until;
 DROP PROCEDURE ingest;
+
+-- Months, quarters and years in a zone: [first instant, first instant of the next), a leap February too
+CREATE TABLE tm_z (id int, ts timestamptz) USING stream WITH (event_time = ts, watermark_delay = '0');
+CREATE MATERIALIZED VIEW tm_month USING continuous WITH (emit = final) AS
+  SELECT date_trunc('month', ts, 'Europe/Berlin') AS d, array_agg(id) AS ids FROM tm_z GROUP BY 1;
+CREATE MATERIALIZED VIEW tm_quarter USING continuous WITH (emit = final) AS
+  SELECT date_trunc('quarter', ts, 'Europe/Berlin') AS d, array_agg(id) AS ids FROM tm_z GROUP BY 1;
+SET timezone = 'Europe/Berlin';
+CREATE MATERIALIZED VIEW tm_year USING continuous WITH (emit = final) AS
+  SELECT date_trunc('year', ts) AS d, array_agg(id) AS ids FROM tm_z GROUP BY 1;
+SET timezone = 'UTC';
+-- the rows that show, and whether their windows are final
+CREATE FUNCTION final() RETURNS TABLE (view text, day timestamp, ids int[], final boolean) LANGUAGE plpgsql AS $$
+BEGIN
+  PERFORM weir.wait_for();
+  PERFORM weir.checkpoint();
+  RETURN QUERY SELECT q.v, d AT TIME ZONE 'Europe/Berlin', q.ids,
+      weir.is_final(('tm_' || v)::regclass, (d AT TIME ZONE 'Europe/Berlin' + length) AT TIME ZONE 'Europe/Berlin')
+    FROM (SELECT 'month' AS v, interval '1 month' AS length, * FROM tm_month UNION ALL SELECT 'quarter', '3 months', * FROM tm_quarter
+      UNION ALL SELECT 'year', '1 year', * FROM tm_year) q ORDER BY 1, 2;
+END $$;
+INSERT INTO tm_z VALUES (1, '2024-01-31 22:59:59.999999Z'), (2, '2024-01-31 23:00Z'), (3, '2024-02-28 23:00Z'), (4, '2024-02-29 22:59:59.999999Z');
+SELECT * FROM final();
+SELECT weir.is_final('tm_month', '2024-02-29 23:00Z'::timestamptz), weir.is_final('tm_quarter', '2024-03-31 22:00Z'::timestamptz), weir.is_final('tm_year', '2024-12-31 23:00Z'::timestamptz);
+-- the last instant of February is not beyond it, the first of March is
+INSERT INTO tm_z VALUES (5, '2024-02-29 22:59:59.999999Z'), (6, '2024-02-29 23:00Z');
+SELECT * FROM final();
+-- late for its month, not for its quarter; in summer time it ends an hour earlier, by UTC
+INSERT INTO tm_z VALUES (7, '2024-02-29 22:59:59.999999Z'), (8, '2024-03-31 21:59:59.999999Z');
+INSERT INTO tm_z VALUES (9, '2024-03-31 21:59:59.999999Z');
+SELECT * FROM final() WHERE view = 'quarter';
+SELECT weir.is_final('tm_month', '2024-02-29 23:00Z'::timestamptz), weir.is_final('tm_quarter', '2024-03-31 22:00Z'::timestamptz), weir.is_final('tm_year', '2024-12-31 23:00Z'::timestamptz);
+INSERT INTO tm_z VALUES (10, '2024-03-31 22:00Z');
+SELECT * FROM final();
+INSERT INTO tm_z VALUES (11, '2024-12-31 22:59:59.999999Z'), (12, '2024-03-31 22:00Z');
+SELECT * FROM final() WHERE view = 'year';
+SELECT weir.is_final('tm_quarter', '2024-12-31 23:00Z'::timestamptz), weir.is_final('tm_year', '2024-12-31 23:00Z'::timestamptz);
+INSERT INTO tm_z VALUES (13, '2024-12-31 23:00Z');
+SELECT * FROM final();
+-- 2025 has no 29th of February: it is the first of March then that ends it
+INSERT INTO tm_z VALUES (14, '2025-02-28 22:59:59.999999Z');
+INSERT INTO tm_z VALUES (15, '2025-02-28 23:00Z');
+SELECT * FROM final() WHERE day >= '2025-01-01';
+SELECT view, late FROM weir.views WHERE view::text ~ '^tm_' ORDER BY view::text;
+DROP TABLE tm_z CASCADE;
+DROP FUNCTION final;
+
+-- Events of before the stream had an event time may lack one: a window that meets one fails, or skips it
+CREATE TABLE tm_n (k int, ts timestamptz) USING stream;
+INSERT INTO tm_n VALUES (1, NULL), (2, '2026-01-01 00:00:30Z'), (3, NULL);
+ALTER TABLE tm_n SET (event_time = ts, watermark_delay = '0');
+CREATE MATERIALIZED VIEW tm_n1 USING continuous AS SELECT window_end, count(*) AS n FROM tm_n, tumble(ts, '1 minute') GROUP BY window_end;
+SELECT weir.wait_for('tm_n1');
+SELECT state, error, events_in FROM weir.views WHERE view = 'tm_n1'::regclass;
+CREATE MATERIALIZED VIEW tm_n2 USING continuous AS SELECT window_end, count(*) AS n FROM tm_n, tumble(ts, '1 minute') WHERE ts IS NOT NULL GROUP BY window_end;
+CREATE MATERIALIZED VIEW tm_n3 USING continuous AS SELECT window_end, count(*) AS n FROM tm_n, session(ts, '1 minute') WHERE k % 2 = 0 GROUP BY window_end;
+CREATE MATERIALIZED VIEW tm_n4 USING continuous AS SELECT ts, window_end, count(*) AS n FROM tm_n, count_window(2) GROUP BY ts, window_end;
+CREATE MATERIALIZED VIEW tm_n5 USING continuous AS SELECT count(*) AS n, count(ts) AS c FROM tm_n, tumble(now(), '100000 days') GROUP BY window_end;
+CREATE MATERIALIZED VIEW tm_s1 USING continuous WITH (on_error = skip) AS SELECT window_end, count(*) AS n FROM tm_n, tumble(ts, '1 minute') GROUP BY window_end;
+CREATE MATERIALIZED VIEW tm_s2 USING continuous WITH (on_error = skip) AS SELECT window_end, count(*) AS n FROM tm_n, hop(ts, '1 minute', '2 minutes') GROUP BY window_end;
+CREATE MATERIALIZED VIEW tm_s3 USING continuous WITH (on_error = skip) AS SELECT window_end, count(*) AS n FROM tm_n, cumulate(ts, '1 minute', '2 minutes') GROUP BY window_end;
+CREATE MATERIALIZED VIEW tm_s4 USING continuous WITH (on_error = skip) AS SELECT window_end, count(*) AS n FROM tm_n, session(ts, '1 minute') GROUP BY window_end;
+CREATE MATERIALIZED VIEW tm_s5 USING continuous WITH (on_error = skip) AS SELECT date_trunc('month', ts) AS d, count(*) AS n FROM tm_n GROUP BY 1;
+DROP MATERIALIZED VIEW tm_n1;
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+TABLE tm_n2;
+TABLE tm_n3;
+TABLE tm_n4 ORDER BY ts;
+TABLE tm_n5;
+SELECT 's1' AS view, * FROM tm_s1 UNION ALL SELECT 's2', * FROM tm_s2 UNION ALL SELECT 's3', * FROM tm_s3 UNION ALL SELECT 's4', * FROM tm_s4 UNION ALL SELECT 's5', * FROM tm_s5 ORDER BY 1, 2;
+SELECT view, event ->> 'k' AS k, message FROM weir.errors WHERE view::text ~ '^tm_s' ORDER BY view::text, 2;
+-- none may come from now on, and those there are stay errors for a rebuild
+INSERT INTO tm_n VALUES (4, NULL);
+INSERT INTO tm_n VALUES (5, '2026-01-01 00:01:30Z');
+REFRESH MATERIALIZED VIEW tm_s1;
+SELECT weir.wait_for();
+SELECT * FROM tm_n2 ORDER BY 1;
+SELECT * FROM tm_s1 ORDER BY 1;
+SELECT count(*) FROM weir.errors WHERE view = 'tm_s1'::regclass;
+DROP TABLE tm_n CASCADE;
