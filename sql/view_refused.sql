@@ -239,7 +239,69 @@ SELECT q, state_of(q) FROM unnest(ARRAY[
   'SELECT window_end FROM bids, tumble(ts, NULL) GROUP BY 1',
   'SELECT window_end FROM bids, tumble(ts, ''1 month'') GROUP BY 1',
   'SELECT window_end FROM bids, tumble(ts, ''0 s'') GROUP BY 1']) q;
-DROP FUNCTION state_of;
+-- so are sizes of the other windows
+SELECT w, state_of(format('SELECT window_end FROM bids, %s GROUP BY 1', w)) FROM unnest(ARRAY[
+  'hop(ts, ''5 s'', ''12 s'')',
+  'hop(ts, ''10 s'', ''5 s'')',
+  'hop(ts, ''0'', ''5 s'')',
+  'hop(ts, ''-5 s'', ''5 s'')',
+  'hop(ts, ''5 s'', ''0'')',
+  'hop(ts, ''5 s'', ''-5 s'')',
+  'hop(ts, ''1 month'', ''1 year'')',
+  'hop(ts, ''1 day'', ''1 month'')',
+  'hop(ts, ''1 us'', ''1 hour'')',
+  'hop(ts, ''5 s'', ''10 s'', ''infinity'')',
+  'hop(ts, NULL, ''10 s'')',
+  'hop(made, ''5 s'', ''10 s'')',
+  'cumulate(ts, ''5 s'', ''12 s'')',
+  'cumulate(ts, ''10 s'', ''5 s'')',
+  'cumulate(ts, ''0'', ''5 s'')',
+  'cumulate(ts, ''5 s'', ''-5 s'')',
+  'cumulate(ts, ''1 month'', ''1 year'')',
+  'cumulate(ts, ''1 day'', ''1 month'')',
+  'cumulate(ts, ''1 us'', ''1 hour'')',
+  'cumulate(ts, ''5 s'', ''10 s'', ''-infinity'')',
+  'cumulate(ts, ''5 s'', NULL)',
+  'cumulate(made, ''5 s'', ''10 s'')',
+  'session(ts, ''0'')',
+  'session(ts, ''-5 s'')',
+  'session(ts, ''1 month'')',
+  'session(ts, NULL)',
+  'session(ts, price * interval ''1 s'')',
+  'session(made, ''5 s'')',
+  'count_window(0)',
+  'count_window(-1)',
+  'count_window(5, 0)',
+  'count_window(5, -1)',
+  'count_window(5, 6)',
+  'count_window(3000000, 2)',
+  'count_window(NULL)',
+  'count_window(auction)']) w;
+-- what a window is known by late is no condition on an event, wherever it is written; the hint says what is
+CREATE FUNCTION hint_of(query text, OUT state text, OUT hint text) LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE 'CREATE MATERIALIZED VIEW refused USING continuous AS ' || query;
+  DROP MATERIALIZED VIEW refused;
+EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT;
+END $$;
+SELECT w, f, state, hint FROM (VALUES ('session(ts, ''5 s'')', 'window_start > ''2026-01-01'''), ('count_window(5)', 'window_end > 5')) v(w, c),
+  unnest(ARRAY['bids, %s WHERE %s', 'bids, %s WHERE %s OR price = 1', 'bids JOIN %s w ON %s', 'bids CROSS JOIN LATERAL %s w WHERE price > 0 AND %s',
+    '(SELECT * FROM bids, %s WHERE %s) q', '(SELECT * FROM bids, %s) q WHERE %s']) f,
+  hint_of('SELECT window_end, count(*) FROM ' || format(f, w, c) || ' GROUP BY window_start, window_end');
+SELECT state, hint FROM hint_of('SELECT window_end, count(*) FILTER (WHERE window_start > 5) FROM bids, count_window(5) GROUP BY window_start, window_end');
+-- calendar units cross or nest
+SELECT k, state, hint FROM unnest(ARRAY[
+  'date_trunc(''week'', ts), date_trunc(''month'', ts)',
+  'date_trunc(''year'', ts), date_trunc(''week'', ts)',
+  'date_trunc(''decade'', ts), date_trunc(''century'', ts)',
+  'date_trunc(''day'', ts, ''Europe/Berlin''), date_trunc(''day'', ts, ''Asia/Tokyo'')',
+  'date_trunc(''day'', ts), date_bin(''1 hour'', ts, ''2000-01-01'')',
+  'date_bin(''2 hours'', ts, ''2000-01-01''), date_bin(''3 hours'', ts, ''2000-01-01'')',
+  'date_bin(''2 hours'', ts, ''2000-01-01''), date_bin(''6 hours'', ts, ''2000-01-01 01:00'')',
+  'date_bin(''2 hours'', ts, ''2000-01-01''), date_bin(''6 hours'', ts, ''1999-12-31 22:00'')',
+  'date_trunc(''week'', ts), date_trunc(''month'', ts), date_trunc(''day'', ts)',
+  'date_trunc(''month'', ts), date_trunc(''year'', ts), date_trunc(''quarter'', ts)']) k, hint_of('SELECT count(*) FROM bids GROUP BY ' || k);
+DROP FUNCTION state_of, hint_of;
 
 -- nothing is left of all that
 SELECT relname FROM pg_class WHERE relname = 'refused';
