@@ -205,6 +205,58 @@ SELECT n, weir.is_final('pt_e', window_end), weir.watermark('pt_e') FROM pt_e;
 SELECT late FROM weir.views WHERE view = 'pt_e'::regclass;
 SELECT line FROM weir.explain('pt_e') line WHERE line ~ '^(Watermark|Held)';
 
+-- date_trunc() and date_bin() of the event time are ordinary keys beside a window function
+SET client_min_messages = notice;
+CREATE TABLE pt_key (k int, ts timestamptz NOT NULL) USING stream WITH (event_time = ts, watermark_delay = '0');
+CREATE MATERIALIZED VIEW pt_k1 USING continuous AS
+  SELECT window_end, date_trunc('hour', ts) AS h, date_bin('90 s', ts, '2020-01-01Z') AS b, count(*) AS n FROM pt_key, tumble(ts, '1 minute') GROUP BY 1, 2, 3;
+CREATE MATERIALIZED VIEW pt_k2 USING continuous AS
+  SELECT date_trunc('hour', ts) AS h, date_bin('90 s', ts, '2020-01-01Z') AS b, count(*) AS n FROM pt_key, tumble(now(), '100000 days') GROUP BY window_end, 1, 2;
+SET client_min_messages = warning;
+SELECT v, line FROM unnest('{pt_k1,pt_k2}'::regclass[]) v, weir.explain(v) line WHERE line ~ '^Window';
+INSERT INTO pt_key SELECT i, timestamptz '2020-01-01Z' + i * interval '45 s' FROM generate_series(0, 9) i;
+-- late for its minute, though neither its hour nor its 90 seconds are over: W is 00:06:45
+INSERT INTO pt_key VALUES (10, '2020-01-01 00:05:50Z'), (11, '2020-01-01 00:06:50Z'), (12, '2019-12-31 00:00Z');
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+SELECT view, late FROM weir.views WHERE view::text ~ '^pt_k' ORDER BY view::text;
+TABLE pt_k1 ORDER BY 1, 2, 3;
+SELECT window_end, date_trunc('hour', ts) AS h, date_bin('90 s', ts, '2020-01-01Z') AS b, count(*) AS n FROM pt_key, tumble(ts, '1 minute') GROUP BY 1, 2, 3 EXCEPT ALL TABLE pt_k1;
+SELECT count(*) FROM (SELECT date_trunc('hour', ts), date_bin('90 s', ts, '2020-01-01Z'), count(*) FROM pt_key GROUP BY 1, 2 EXCEPT ALL TABLE pt_k2) d;
+SELECT count(*) FROM pt_k2;
+-- they go with their window, not before
+SELECT weir.advance_watermark('pt_key', '2020-01-01 02:00Z');
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+SELECT view, groups, final_rows FROM weir.views WHERE view::text ~ '^pt_k' ORDER BY view::text;
+SELECT weir.advance_watermark('pt_key', 'infinity');
+SELECT weir.wait_for();
+SELECT weir.checkpoint();
+SELECT view, groups, final_rows FROM weir.views WHERE view::text ~ '^pt_k' ORDER BY view::text;
+SELECT count(*) FROM (SELECT date_trunc('hour', ts), date_bin('90 s', ts, '2020-01-01Z'), count(*) FROM pt_key GROUP BY 1, 2 EXCEPT ALL TABLE pt_k2) d;
+DROP TABLE pt_key CASCADE;
+
+-- prepared in one window and committed in another: it arrives in the one of the commit
+CREATE TABLE pt_prep (k int) USING stream;
+CREATE MATERIALIZED VIEW pt_p USING continuous AS
+  SELECT window_start, window_end, min(k) AS low, max(k) AS high, count(*) AS n FROM pt_prep, tumble(now(), '200 milliseconds') GROUP BY window_start, window_end;
+BEGIN;
+INSERT INTO pt_prep VALUES (1);
+PREPARE TRANSACTION 'weir_pt_prep';
+INSERT INTO pt_prep VALUES (2);
+SELECT weir.wait_for('pt_p');
+SELECT until('(SELECT weir.is_final(''pt_p'', window_end) FROM pt_p)');
+SELECT clock_timestamp() AS before \gset
+COMMIT PREPARED 'weir_pt_prep';
+SELECT clock_timestamp() AS after \gset
+SELECT weir.wait_for('pt_p');
+SELECT low, high, n, window_end > :'before' AS after_before, window_start <= :'after' AS by_then FROM pt_p ORDER BY window_start;
+SELECT late FROM weir.views WHERE view = 'pt_p'::regclass;
+REFRESH MATERIALIZED VIEW pt_p;
+SELECT weir.wait_for('pt_p');
+SELECT low, high, n, window_end > :'before' AS after_before, window_start <= :'after' AS by_then FROM pt_p ORDER BY window_start;
+DROP TABLE pt_prep CASCADE;
+
 DROP TABLE pt, pt_plain, pt_clock CASCADE;
 DROP TABLE pt_heap, pt_before;
 DROP FUNCTION until, refused;
