@@ -285,6 +285,21 @@ DROP PUBLICATION pub;
 RESET client_min_messages;
 DROP TABLE h;
 
+-- an event time that is set when a view has groups by date_trunc() of that column: rows stay those of the query
+SET client_min_messages = error;
+CREATE TABLE later (a int, ts timestamptz) USING stream;
+CREATE MATERIALIZED VIEW later_v USING continuous AS SELECT date_trunc('hour', ts) AS h, count(*) AS n FROM later GROUP BY 1;
+INSERT INTO later VALUES (1, '2026-01-01 05:10Z');
+SELECT weir.wait_for('later_v');
+ALTER TABLE later SET (event_time = ts, watermark_delay = '0');
+INSERT INTO later VALUES (2, '2026-01-01 05:20Z');
+INSERT INTO later VALUES (3, '2026-01-01 08:00Z');
+SELECT weir.wait_for('later_v');
+SELECT weir.checkpoint();
+SELECT * FROM later_v ORDER BY h;
+RESET client_min_messages;
+DROP TABLE later CASCADE;
+
 -- TRUNCATE
 INSERT INTO s1 VALUES (10, '2026-01-01 01:00 UTC');
 BEGIN;

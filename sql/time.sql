@@ -220,6 +220,7 @@ TABLE tm_n4 ORDER BY ts;
 TABLE tm_n5;
 SELECT 's1' AS view, * FROM tm_s1 UNION ALL SELECT 's2', * FROM tm_s2 UNION ALL SELECT 's3', * FROM tm_s3 UNION ALL SELECT 's4', * FROM tm_s4 UNION ALL SELECT 's5', * FROM tm_s5 ORDER BY 1, 2;
 SELECT view, event ->> 'k' AS k, message FROM weir.errors WHERE view::text ~ '^tm_s' ORDER BY view::text, 2;
+SELECT DISTINCT sqlstate FROM weir.errors WHERE view::text ~ '^tm_s';
 -- none may come from now on, and those there are stay errors for a rebuild
 INSERT INTO tm_n VALUES (4, NULL);
 INSERT INTO tm_n VALUES (5, '2026-01-01 00:01:30Z');

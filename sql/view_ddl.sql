@@ -202,3 +202,44 @@ SELECT count(*) FROM weir.view_position;
 SELECT count(*) FROM weir.view_state;
 SELECT count(*) FROM weir.view_pending;
 DROP FUNCTION options_of, wish;
+
+-- a plain view in FROM is replaced by one with another window: the groups that are there mean nothing for it
+SET client_min_messages = error;
+CREATE TABLE rw (k int, ts timestamptz) USING stream WITH (event_time = ts, watermark_delay = '0');
+CREATE VIEW rw_bin AS SELECT k, window_start AS ws FROM rw, tumble(ts, '1 hour');
+CREATE VIEW rw_count AS SELECT k, window_start AS ws FROM rw, count_window(2);
+CREATE VIEW rw_ses AS SELECT k, ts, window_start AS ws FROM rw, tumble(ts, '1 hour');
+CREATE VIEW rw_key AS SELECT date_trunc('hour', ts + interval '0') AS ws FROM rw;
+CREATE MATERIALIZED VIEW rw_1 USING continuous AS SELECT k, ws, count(*) AS n FROM rw_bin GROUP BY k, ws;
+CREATE MATERIALIZED VIEW rw_2 USING continuous AS SELECT k, ws, count(*) AS n FROM rw_count GROUP BY k, ws;
+CREATE MATERIALIZED VIEW rw_3 USING continuous AS SELECT ws, count(*) AS n FROM rw_key GROUP BY ws;
+CREATE MATERIALIZED VIEW rw_4 USING continuous AS SELECT k, ws, count(*) AS n, max(ts::text) AS m FROM rw_ses GROUP BY k, ws;
+INSERT INTO rw VALUES (1, '2026-01-01 05:10Z'), (2, '2026-01-01 05:10Z');
+SELECT weir.wait_for();
+CREATE OR REPLACE VIEW rw_bin AS SELECT k, window_start AS ws FROM rw, tumble(ts, '2 hours');
+CREATE OR REPLACE VIEW rw_count AS SELECT k, window_start AS ws FROM rw, count_window(3);
+CREATE OR REPLACE VIEW rw_ses AS SELECT k, ts, window_start AS ws FROM rw, session(ts, '10 minutes');
+CREATE OR REPLACE VIEW rw_key AS SELECT date_trunc('hour', ts) AS ws FROM rw;
+INSERT INTO rw VALUES (1, '2026-01-01 05:20Z');
+\set VERBOSITY terse
+SELECT weir.wait_for('rw_1');
+SELECT weir.wait_for('rw_2');
+SELECT weir.wait_for('rw_3');
+SELECT weir.wait_for('rw_4');
+TABLE rw_4;
+\set VERBOSITY default
+SELECT view, state, error FROM weir.views WHERE view::text ~ '^rw' ORDER BY view::text;
+-- and is right when it has been rebuilt
+REFRESH MATERIALIZED VIEW rw_1;
+REFRESH MATERIALIZED VIEW rw_2;
+REFRESH MATERIALIZED VIEW rw_3;
+REFRESH MATERIALIZED VIEW rw_4;
+SELECT weir.wait_for();
+SELECT view, CASE view::text
+    WHEN 'rw_1' THEN NOT EXISTS (SELECT k, window_start, count(*) FROM rw, tumble(ts, '2 hours') GROUP BY 1, 2 EXCEPT ALL TABLE rw_1)
+    WHEN 'rw_2' THEN NOT EXISTS (SELECT k, window_start, count(*) FROM rw, count_window(3) GROUP BY 1, 2 EXCEPT ALL TABLE rw_2)
+    WHEN 'rw_3' THEN NOT EXISTS (SELECT date_trunc('hour', ts), count(*) FROM rw GROUP BY 1 EXCEPT ALL TABLE rw_3)
+    WHEN 'rw_4' THEN NOT EXISTS (SELECT k, window_start, count(*), max(ts::text) FROM rw, session(ts, '10 minutes') GROUP BY 1, 2 EXCEPT ALL TABLE rw_4) END AS sound
+  FROM weir.views WHERE view::text ~ '^rw' ORDER BY view::text;
+DROP TABLE rw CASCADE;
+RESET client_min_messages;

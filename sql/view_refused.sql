@@ -277,13 +277,16 @@ SELECT w, state_of(format('SELECT window_end FROM bids, %s GROUP BY 1', w)) FROM
   'count_window(3000000, 2)',
   'count_window(NULL)',
   'count_window(auction)']) w;
--- what a window is known by late is no condition on an event, wherever it is written; the hint says what is
 CREATE FUNCTION hint_of(query text, OUT state text, OUT hint text) LANGUAGE plpgsql AS $$
 BEGIN
   EXECUTE 'CREATE MATERIALIZED VIEW refused USING continuous AS ' || query;
   DROP MATERIALIZED VIEW refused;
 EXCEPTION WHEN OTHERS THEN GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT;
 END $$;
+-- a date is no time, and the hint says how to make it one
+SELECT w, state, hint FROM unnest(ARRAY['hop(ts::date, ''1 day'', ''2 days'')', 'cumulate(ts::date, ''1 day'', ''2 days'')', 'session(ts::date, ''1 day'')', 'tumble(ts::date, ''1 day'')']) w,
+  hint_of(format('SELECT window_end FROM bids, %s GROUP BY 1', w));
+-- what a window is known by late is no condition on an event, wherever it is written; the hint says what is
 SELECT w, f, state, hint FROM (VALUES ('session(ts, ''5 s'')', 'window_start > ''2026-01-01'''), ('count_window(5)', 'window_end > 5')) v(w, c),
   unnest(ARRAY['bids, %s WHERE %s', 'bids, %s WHERE %s OR price = 1', 'bids JOIN %s w ON %s', 'bids CROSS JOIN LATERAL %s w WHERE price > 0 AND %s',
     '(SELECT * FROM bids, %s WHERE %s) q', '(SELECT * FROM bids, %s) q WHERE %s']) f,

@@ -567,9 +567,12 @@ set_late_table(Oid view, const WeirViewPlan *plan, const char *name)
 		sync_late_option(view);
 }
 
-/* Raise if a view with a window over event time reads this stream. */
+/*
+ * Raise if a view with a window over event time reads this stream, or (anew) if
+ * one has it now and had not before: its groups were made without one.
+ */
 static void
-check_no_windowed_view(Oid stream)
+check_no_windowed_view(Oid stream, bool anew)
 {
 	ListCell *lc;
 
@@ -587,8 +590,13 @@ check_no_windowed_view(Oid stream)
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("cannot change the event time of stream \"%s\"",
 							get_rel_name(stream)),
-					 errdetail("Continuous view \"%s\" has a window over it.",
-							   get_rel_name(view)),
+					 anew ? errdetail("Continuous view \"%s\" groups by "
+									  "date_trunc() or date_bin() of it, which "
+									  "would become its window.",
+									  get_rel_name(view))
+						  : errdetail("Continuous view \"%s\" has a window "
+									  "over it.",
+									  get_rel_name(view)),
 					 errhint("Drop the view first.")));
 	}
 }
@@ -1489,7 +1497,7 @@ check_event_time(Alter *alter)
 	if (alter->entering || alter->leaving ||
 		!option_changes(alter, "event_time"))
 		return;
-	check_no_windowed_view(alter->relid);
+	check_no_windowed_view(alter->relid, false);
 
 	/*
 	 * The chunks' headers hold the span of the old event time, by which scans
@@ -1725,6 +1733,10 @@ alter_table(Utility *u)
 	after_command();
 	if (alter.am == weir_catalog_stream_am() && !alter.leaving)
 		validate_stream(alter.relid);
+	if (alter.am == weir_catalog_stream_am() && alter.our_options &&
+		!alter.entering && !alter.leaving &&
+		option_changes(&alter, "event_time"))
+		check_no_windowed_view(alter.relid, true);
 	if (alter.am == weir_catalog_continuous_am() && alter.our_options &&
 		!IsBinaryUpgrade)
 	{

@@ -92,7 +92,8 @@ struct WeirKeys
 	MemoryContext cxt;
 	int nkeys;
 	TupleDesc desc;
-	WeirKey *keys; /* copy of the plan's */
+	WeirKey *keys;		/* copy of the plan's */
+	const char *window; /* which it is, as part of the layout */
 	KeyFunctions *functions;
 	Datum *values; /* scratch */
 	bool *nulls;
@@ -112,6 +113,23 @@ key_mode(const WeirKey *key)
 	if (key->typlen == -1)
 		return KEY_VARLENA;
 	return key->typlen > 0 ? KEY_FIXED : KEY_FUNCTIONS;
+}
+
+/* What groups and panes are by their window: of another one they mean nothing. */
+static const char *
+window_layout(const WeirViewPlan *plan)
+{
+	const WeirWindow *w = &plan->window;
+
+	if (w->kind == WEIR_WINDOW_NONE)
+		return "";
+	return psprintf(";window:%d," INT64_FORMAT "," INT64_FORMAT "," INT64_FORMAT
+					",%d,%d," INT64_FORMAT ",%s,%d,%d,%d,%d/%d",
+					w->kind, w->size, w->slide, w->origin, w->unit.month,
+					w->unit.day, w->unit.time,
+					w->zone ? pg_get_timezone_name(w->zone) : "",
+					w->is_timestamptz, w->by_arrival, w->key_is_end,
+					plan->window_key, plan->nkeys);
 }
 
 WeirKeys *
@@ -141,6 +159,7 @@ weir_keys_create(const WeirViewPlan *plan)
 		if (OidIsValid(key->hash_proc))
 			fmgr_info(key->hash_proc, &k->functions[i].hash);
 	}
+	k->window = window_layout(plan);
 	MemoryContextSwitchTo(old);
 	return k;
 }
@@ -197,7 +216,10 @@ weir_groups_layout(const WeirAggs *aggs, const WeirKeys *k, List **relations)
 		append_type(&buf, k->keys[i].type, relations);
 	foreach(lc, weir_aggs_types(aggs))
 		append_type(&buf, lfirst_oid(lc), relations);
-	return buf.len == 0 ? layout : psprintf("%s;types:%s", layout, buf.data);
+	if (buf.len == 0 && k->window[0] == '\0')
+		return layout;
+	return psprintf("%s%s%s%s", layout, k->window,
+					buf.len == 0 ? "" : ";types:", buf.data);
 }
 
 /*
@@ -438,7 +460,7 @@ weir_groups_dump_layout(const WeirAggs *aggs, const WeirKeys *k)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "%s;keys:", weir_aggs_layout(aggs));
+	appendStringInfo(&buf, "%s%s;keys:", weir_aggs_layout(aggs), k->window);
 	for (int i = 0; i < k->nkeys; i++)
 		appendStringInfo(&buf, "%s,",
 						 format_type_be_qualified(k->keys[i].type));

@@ -367,8 +367,8 @@ static void
 layout_has_changed(WeirFlow *flow)
 {
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("an aggregate or the type of a key of continuous "
-						   "view \"%s\" has changed",
+					errmsg("an aggregate, a window or the type of a key of "
+						   "continuous view \"%s\" has changed",
 						   get_rel_name(flow->view)),
 					errhint("Rebuild it from its stream with REFRESH "
 							"MATERIALIZED VIEW.")));
@@ -1090,7 +1090,7 @@ row_pane(WeirFlow *flow, TupleTableSlot *slot, int64 *pane, int64 *first)
 		return true;
 	}
 	if (slot->tts_isnull[plan->window_key])
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+		ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
 						errmsg("event time of a window must not be null")));
 	key = DatumGetInt64(slot->tts_values[plan->window_key]);
 	if (!p->memo_valid || key != p->memo_key)
@@ -1126,7 +1126,7 @@ set_span_row(WeirFlow *flow, TupleTableSlot *row)
 	if (w->kind == WEIR_WINDOW_SESSION)
 	{
 		if (row->tts_isnull[plan->window_key])
-			ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			ereport(ERROR, (errcode(ERRCODE_NOT_NULL_VIOLATION),
 							errmsg("event time of a window must not be null")));
 		p->times[n] = weir_window_end(
 						  w, DatumGetInt64(row->tts_values[plan->window_key])) -

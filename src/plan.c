@@ -2123,6 +2123,12 @@ first_window_call(FuncExpr *call, const WindowFunction *function)
 	return first;
 }
 
+static bool
+takes_date(const FuncExpr *call)
+{
+	return call->args != NIL && exprType(linitial(call->args)) == DATEOID;
+}
+
 /* Let window functions give a row its first window. */
 static void
 use_first_windows(Query *query)
@@ -2147,6 +2153,12 @@ use_first_windows(Query *query)
 			RangeTblFunction *f = lfirst_node(RangeTblFunction, lf);
 			const WindowFunction *function = window_function(f->funcexpr);
 
+			if (function != NULL && takes_date((FuncExpr *) f->funcexpr))
+				ereport(
+					ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("window functions do not take a date"),
+					 errhint("Cast the date to timestamp or timestamptz.")));
 			if (function != NULL && function->first != NULL)
 				f->funcexpr = (Node *) first_window_call(
 					(FuncExpr *) f->funcexpr, function);

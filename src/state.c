@@ -1218,8 +1218,8 @@ static void
 other_layout(Oid view)
 {
 	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("an aggregate or the type of a key of continuous "
-						   "view \"%s\" has changed",
+					errmsg("an aggregate, a window or the type of a key of "
+						   "continuous view \"%s\" has changed",
 						   get_rel_name(view)),
 					errhint("Rebuild it from its stream with REFRESH "
 							"MATERIALIZED VIEW.")));

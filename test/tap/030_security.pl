@@ -215,13 +215,13 @@ for my $how ('terminate', 'restart', 'kill')
 		weir_start($node);
 	}
 	like(sql_as('evil', 'SELECT * FROM shifted'),
-		qr/ERROR:  (an aggregate or the type of a key of|checkpoint of) continuous view "shifted"/,
+		qr/ERROR:  (an aggregate, a window or the type of a key of|checkpoint of) continuous view "shifted"/,
 		"$how: read with another aggregate");
 	ok( $node->poll_query_until('postgres',
 			q{SELECT state = 'failed' FROM weir.views WHERE view = 'shifted'::regclass}),
 		"$how: the view fails");
 	like(sql_as('evil', 'SELECT * FROM shifted'),
-		qr/ERROR:  (an aggregate or the type of a key of|checkpoint of) continuous view "shifted"/,
+		qr/ERROR:  (an aggregate, a window or the type of a key of|checkpoint of) continuous view "shifted"/,
 		"$how: read after that");
 	sql('DROP MATERIALIZED VIEW shifted');
 }
