@@ -42,7 +42,8 @@
  * keeps the key it was made with.  Groups of panes up to closed_before do not count
  * (they are in the heap), so that closing a pane need not touch its blobs.  When
  * the blobs have grown to twice the live state, dead ones are deleted and, if that
- * does not help, all groups are written again.
+ * does not help, all groups are written again.  What has written all groups, be it
+ * because all have changed, deletes what is older.
  *
  * Ahead of a checkpoint: while it is being written the view's batches wait.  So if
  * there is much to write, passes go through the dirty groups before, in slices
@@ -438,6 +439,7 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 	int64 blob_bytes = c->blob_bytes;
 	int64 rows;
 	uint64 after;
+	uint64 passed;
 	bool ahead;
 	bool closes;
 
@@ -489,8 +491,10 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 		blob_bytes = prune_blobs(w.rel, &row, c->ahead.full_seq, PG_INT64_MAX);
 	else if (c->full)
 		blob_bytes = prune_blobs(w.rel, &row, PG_INT64_MAX, PG_INT64_MAX);
-	weir_state_walk(c->state, PG_INT64_MAX, after, write_group, &w);
+	passed = weir_state_walk(c->state, PG_INT64_MAX, after, write_group, &w);
 	write_blob(&w);
+	if (!ahead && !c->full && passed == 0 && blob_bytes > SLACK_BYTES)
+		blob_bytes = prune_blobs(w.rel, &row, row.checkpoint_seq, PG_INT64_MAX);
 	blob_bytes += w.bytes;
 	close_writer(&w);
 
@@ -559,8 +563,12 @@ weir_checkpoint_run(WeirCheckpoint *c, int64 final_before)
 static uint64
 groups_written(const WeirCheckpoint *c, uint64 version, uint64 writes)
 {
-	return Min(weir_state_written(c->state, version),
-			   weir_state_writes(c->state) - writes);
+	uint64 n = Min(weir_state_written(c->state, version),
+				   weir_state_writes(c->state) - writes);
+
+	return version == weir_state_clean_version(c->state)
+			   ? Min(n, weir_state_dirty(c->state))
+			   : n;
 }
 
 /* Is there much to write, and far less than the last pass has written? */
@@ -660,6 +668,9 @@ weir_checkpoint_ahead(WeirCheckpoint *c, int64 us, bool *more)
 		a->walking = false;
 		a->through = a->version;
 		a->writes = a->pass_writes;
+		if (a->passes == 1 && a->walk.passed == 0 &&
+			c->blob_bytes - a->bytes > SLACK_BYTES)
+			a->full_seq = a->seq; /* all were dirty */
 	}
 	*more = a->walking || is_worth_a_pass(c);
 	weir_debug_point("ahead-committed");
@@ -739,6 +750,16 @@ group_key(const BlobGroup *g)
 	return (const char *) (g + 1);
 }
 
+static inline uint32
+hash_group(const BlobGroup *g)
+{
+	uint64 pane = (uint64) g->pane;
+
+	return hash_combine(
+		hash_bytes((const unsigned char *) group_key(g), (int) g->keylen),
+		murmurhash32((uint32) (pane ^ (pane >> 32))));
+}
+
 static inline bool
 same_group(const BlobGroup *a, const BlobGroup *b)
 {
@@ -746,16 +767,12 @@ same_group(const BlobGroup *a, const BlobGroup *b)
 		   memcmp(group_key(a), group_key(b), a->keylen) == 0;
 }
 
-#define SH_PREFIX		seen
-#define SH_ELEMENT_TYPE SeenGroup
-#define SH_KEY_TYPE		const BlobGroup *
-#define SH_KEY			head
-#define SH_HASH_KEY(tb, key)                                        \
-	hash_combine(hash_bytes((const unsigned char *) group_key(key), \
-							(int) (key)->keylen),                   \
-				 murmurhash32((uint32) ((uint64) (key)->pane ^      \
-										((uint64) (key)->pane >> 32))))
-#define SH_EQUAL(tb, a, b) same_group(a, b)
+#define SH_PREFIX			 seen
+#define SH_ELEMENT_TYPE		 SeenGroup
+#define SH_KEY_TYPE			 const BlobGroup *
+#define SH_KEY				 head
+#define SH_HASH_KEY(tb, key) hash_group(key)
+#define SH_EQUAL(tb, a, b)	 same_group(a, b)
 #define SH_STORE_HASH
 #define SH_GET_HASH(tb, a) (a)->hash
 #define SH_SCOPE		   static inline
@@ -888,10 +905,11 @@ next_group(const WeirPositionRow *row, const char *blob, Size *offset)
 typedef struct BlobCount
 {
 	/*
-	 * About so many: one may be there in several versions, and what a row says
-	 * of its blob is not under the checksum, but believed up to its size only.
+	 * About so many groups of one checkpoint, where they are most; what a row
+	 * says of its blob is not under the checksum, but believed up to its size only.
 	 */
 	uint64 ngroups;
+	int64 oldest;  /* checkpoint of which there is something */
 	bool several;  /* checkpoints, perhaps of the same group */
 	bool one_pane; /* perhaps: all blobs end with the same */
 } BlobCount;
@@ -904,11 +922,13 @@ count_groups(const WeirPositionRow *row, Relation rel, Relation index,
 	SysScanDesc scan =
 		systable_beginscan_ordered(rel, index, snapshot, 2, keys);
 	HeapTuple tuple;
-	int64 first_seq = 0;
+	int64 last_seq = 0;
 	int64 first_pane = 0;
+	uint64 of_seq = 0; /* groups */
 	bool any = false;
 
 	count->ngroups = 0;
+	count->oldest = 0;
 	count->several = false;
 	count->one_pane = true;
 	while (HeapTupleIsValid(
@@ -930,13 +950,18 @@ count_groups(const WeirPositionRow *row, Relation rel, Relation index,
 		data = heap_getattr(tuple, Anum_state_data, desc, &isnull);
 		if (!is_in_place(rel, tuple, isnull ? NULL : DatumGetPointer(data)))
 			blob_is_damaged(row, seq, "place");
-		count->ngroups +=
-			Min(ngroups, blob_size(tuple, desc) / sizeof(BlobGroup));
-		if (any && seq != first_seq)
+		if (!any)
+			count->oldest = seq;
+		else if (seq != last_seq)
+		{
 			count->several = true;
+			of_seq = 0;
+		}
+		of_seq += Min(ngroups, blob_size(tuple, desc) / sizeof(BlobGroup));
+		count->ngroups = Max(count->ngroups, of_seq);
 		if (any && pane != first_pane)
 			count->one_pane = false;
-		first_seq = seq;
+		last_seq = seq;
 		first_pane = pane;
 		any = true;
 	}
@@ -945,6 +970,79 @@ count_groups(const WeirPositionRow *row, Relation rel, Relation index,
 
 /* Takes what has been called back with: the bytes go. */
 typedef void (*BlobCallback)(const BlobCount *count, void *arg);
+
+/* A reading of the row's generation. */
+typedef struct BlobReader
+{
+	const WeirPositionRow *row;
+	BlobCount count;
+	struct seen_hash *seen; /* NULL: nothing can come twice */
+	WeirGroupCallback callback;
+	void *arg;
+} BlobReader;
+
+/* So many groups are looked up at a time, while memory is on its way. */
+#define LOOK_UP_AT_ONCE 64
+
+/*
+ * Call back with the groups of a blob of which no newer version has come.
+ * Returns whether the bytes are needed: there was one, or it is remembered.
+ */
+static bool
+read_groups(BlobReader *r, const char *blob)
+{
+	const BlobHeader *h = (const BlobHeader *) blob;
+	struct seen_hash *seen = r->seen;
+	bool last = h->seq == r->count.oldest; /* nothing older follows */
+	bool needed = false;
+	Size offset = sizeof(BlobHeader);
+	uint32 at = 0;
+
+	while (at < h->ngroups)
+	{
+		const BlobGroup *groups[LOOK_UP_AT_ONCE];
+		uint32 hashes[LOOK_UP_AT_ONCE];
+		int n = 0;
+
+		for (; n < LOOK_UP_AT_ONCE && at < h->ngroups; at++)
+		{
+			const BlobGroup *b = next_group(r->row, blob, &offset);
+
+			if (r->row->closed_before != PG_INT64_MIN &&
+				b->pane <= r->row->closed_before)
+				continue;
+			if (seen != NULL)
+			{
+				hashes[n] = hash_group(b);
+				__builtin_prefetch(&seen->data[hashes[n] & seen->sizemask]);
+			}
+			groups[n++] = b;
+		}
+		for (int i = 0; i < n; i++)
+		{
+			const BlobGroup *b = groups[i];
+			WeirGroup g = {0};
+			bool found = false;
+
+			if (seen != NULL && last)
+				found = seen_lookup_hash(seen, b, hashes[i]) != NULL;
+			else if (seen != NULL)
+				(void) seen_insert_hash(seen, b, hashes[i], &found);
+			if (found)
+				continue;
+			needed = true;
+			g.pane = b->pane;
+			g.keylen = b->keylen;
+			g.statelen = b->statelen;
+			g.key = group_key(b);
+			g.state = g.key + MAXALIGN((Size) b->keylen);
+			r->callback(&g, r->arg);
+		}
+	}
+	if (offset != h->length)
+		blob_is_damaged(r->row, h->seq, "number of groups");
+	return needed;
+}
 
 /*
  * Call back with each group of the row's generation once, in its newest
@@ -955,31 +1053,27 @@ static void
 read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 		   WeirGroupCallback callback, BlobCallback taken, void *arg)
 {
-	MemoryContext cxt = CurrentMemoryContext; /* of blobs */
-	MemoryContext old;
-	bool resets; /* they go when they are taken */
+	BlobReader r = {.row = row, .callback = callback, .arg = arg};
+	MemoryContext cxt = CurrentMemoryContext;
+	MemoryContext last_cxt = cxt; /* of what is not in "seen" */
 	Relation rel;
 	Relation index;
 	ScanKeyData keys[2];
 	SysScanDesc scan;
 	HeapTuple tuple;
-	struct seen_hash *seen = NULL;
-	BlobCount count;
 	Size waiting = 0; /* bytes of blobs that are not taken */
 
 	rel = weir_catalog_open("view_state", Natts_state, AccessShareLock);
 	index = index_open(weir_catalog_table("view_state_idx"), AccessShareLock);
 	blob_keys(keys, row->view, row->generation);
-	count_groups(row, rel, index, snapshot, keys, &count);
-	if (count.several)
-		seen = seen_create(CurrentMemoryContext,
-						   (uint32) Min(count.ngroups + 1, PG_INT32_MAX / 4),
-						   NULL);
-	resets = taken != NULL && !count.several;
-	if (resets)
+	count_groups(row, rel, index, snapshot, keys, &r.count);
+	if (r.count.several)
+		r.seen = seen_create(
+			cxt, (uint32) Min(r.count.ngroups + 1, PG_INT32_MAX / 4), NULL);
+	if (taken != NULL)
 		/* a reset keeps the first block, which is enough for most */
-		cxt = AllocSetContextCreate(
-			CurrentMemoryContext, "weir blobs", LOAD_BYTES + LOAD_BYTES / 4,
+		last_cxt = AllocSetContextCreate(
+			cxt, "weir blobs", LOAD_BYTES + LOAD_BYTES / 4,
 			ALLOCSET_DEFAULT_INITSIZE, ALLOCSET_DEFAULT_MAXSIZE);
 	scan = systable_beginscan_ordered(rel, index, snapshot, 2, keys);
 
@@ -987,61 +1081,38 @@ read_blobs(const WeirPositionRow *row, Snapshot snapshot,
 	while (HeapTupleIsValid(
 		tuple = systable_getnext_ordered(scan, BackwardScanDirection)))
 	{
+		TupleDesc desc = RelationGetDescr(rel);
+		bool isnull;
+		int64 seq =
+			DatumGetInt64(heap_getattr(tuple, Anum_state_seq, desc, &isnull));
 		const char *blob;
-		const BlobHeader *h;
-		Size offset = sizeof(BlobHeader);
 
 		CHECK_FOR_INTERRUPTS();
-		old = MemoryContextSwitchTo(cxt);
+		MemoryContextSwitchTo(seq == r.count.oldest ? last_cxt : cxt);
 		blob = checked_blob(row, rel, tuple);
-		MemoryContextSwitchTo(old);
-		h = (const BlobHeader *) blob;
-		if (h->seq > row->checkpoint_seq)
+		MemoryContextSwitchTo(cxt);
+		/* written ahead of a checkpoint that is not there; or all outdated */
+		if (seq > row->checkpoint_seq || !read_groups(&r, blob))
 		{
-			/* written ahead of a checkpoint that is not there */
 			pfree(unconstify(char *, blob));
 			continue;
 		}
-		for (uint32 i = 0; i < h->ngroups; i++)
-		{
-			const BlobGroup *b = next_group(row, blob, &offset);
-			WeirGroup g = {0};
-			bool found;
-
-			if (row->closed_before != PG_INT64_MIN &&
-				b->pane <= row->closed_before)
-				continue;
-			if (seen != NULL)
-			{
-				(void) seen_insert(seen, b, &found);
-				if (found)
-					continue;
-			}
-			g.pane = b->pane;
-			g.keylen = b->keylen;
-			g.statelen = b->statelen;
-			g.key = group_key(b);
-			g.state = g.key + MAXALIGN((Size) b->keylen);
-			callback(&g, arg);
-		}
-		if (offset != h->length)
-			blob_is_damaged(row, h->seq, "number of groups");
-		waiting += h->length;
+		waiting += ((const BlobHeader *) blob)->length;
 		if (taken != NULL && waiting >= LOAD_BYTES)
 		{
-			taken(&count, arg);
+			taken(&r.count, arg);
 			waiting = 0;
-			if (resets)
-				MemoryContextReset(cxt);
+			MemoryContextReset(last_cxt);
 		}
 	}
 	if (taken != NULL)
-		taken(&count, arg);
+	{
+		taken(&r.count, arg);
+		MemoryContextDelete(last_cxt);
+	}
 	systable_endscan_ordered(scan);
-	if (resets)
-		MemoryContextDelete(cxt);
-	if (seen != NULL)
-		seen_destroy(seen);
+	if (r.seen != NULL)
+		seen_destroy(r.seen);
 	index_close(index, AccessShareLock);
 	table_close(rel, AccessShareLock);
 }
@@ -1083,7 +1154,7 @@ publish_loaded(const BlobCount *count, void *arg)
 	Loading *l = arg;
 
 	Ensure(l->n <= PG_INT32_MAX, "too many groups in a part of a checkpoint");
-	if (count->one_pane && !count->several && !l->told)
+	if (count->one_pane && !l->told)
 		weir_state_expect(l->state, count->ngroups);
 	l->told = true;
 	weir_state_reserve(l->state, l->puts, (int) l->n);

@@ -51,6 +51,11 @@
  * memory; show makes all else visible in one step, and readers find the rows of
  * those windows by the transaction that has put them into the heap.
  *
+ * What is not durable (weir_state_mark_clean): the writer keeps a list of slots it
+ * has written, as long as it is short, so that a checkpoint of few groups need not
+ * look at all blocks.  A slot of the list may have become anything else of its
+ * pane, and the pane may be gone: what it is is asked when it is used.
+ *
  * Locks: publish_lock and part_lock as in shmem.h.  What changes without a lock
  * (reserve): bump pointers, new blocks (linked when initialised), OLD -> FREE
  * of versions no cut needs, FREE -> RESERVED.  What a reader may need changes
@@ -167,6 +172,7 @@ typedef struct Pane
 	Part narrow;
 	dsa_pointer legacy; /* blocks of the narrow time, when wide */
 	uint64 made;		/* no cut below this can see anything of it */
+	uint64 number;		/* of all panes that this state has had */
 	dsa_pointer next_limbo;
 	uint64 dropped; /* version at which it left the array */
 } Pane;
@@ -194,8 +200,9 @@ typedef struct Root
 						   * heap that were dropped before every snapshot
 						   * saw them there */
 	uint32 ngone;
-	uint32 gone_size;	/* room for those in panes' stamps, too */
-	uint32 nstamps;		/* at most so many transactions are in stamps */
+	uint32 gone_size; /* room for those in panes' stamps, too */
+	uint32 nstamps;	  /* at most so many transactions are in stamps */
+	uint64 npanes_ever;
 	dsa_pointer limbo;	/* panes that left the array, not yet freed */
 	dsa_pointer layout; /* text, with its 0: what the states are; constant */
 	uint32 layout_size;
@@ -214,6 +221,19 @@ typedef struct PutPlan
 	bool bumped;	  /* slot is the last of its block */
 	uint8 lock;
 } PutPlan;
+
+/*
+ * A slot that was written when what it had was durable.  It may be anything's
+ * since, but not of another pane: that has another number.
+ */
+typedef struct DirtySlot
+{
+	int64 pane; /* end and number */
+	uint64 number;
+	dsa_pointer slot;
+} DirtySlot;
+
+#define MOST_DIRTY (32 * 1024) /* slots that are worth to be remembered */
 
 typedef struct Garbage
 {
@@ -259,6 +279,12 @@ struct WeirState
 	uint64 unseen_garbage; /* so many of them, with end 0, were never seen */
 
 	uint64 writes; /* puts that were published */
+
+	/* what is not durable; not known if it is much, or was a predecessor's */
+	DirtySlot *dirty;
+	int ndirty;
+	int dirty_size; /* allocated */
+	bool dirty_known;
 };
 
 /* Shown, and the transaction that has put final rows into the heap is open. */
@@ -834,6 +860,7 @@ pane_make(WeirState *s, int64 end)
 	pane = at(p);
 	pane->end = end;
 	pane->made = s->v->version + 1;
+	pane->number = root->npanes_ever++;
 	pane->nparts = 1;
 	pane->lock = ((uint64) end * UINT64CONST(0x9E3779B97F4A7C15)) >> 58;
 	i = pane_position(root, end);
@@ -1746,6 +1773,27 @@ drop_empty_panes(WeirState *s)
 	collect_garbage(s);
 }
 
+/* Publish remembers what it writes; it cannot allocate. */
+static void
+dirty_room(WeirState *s, int n)
+{
+	int size;
+
+	if (!s->dirty_known || s->dirty_size - s->ndirty >= n)
+		return;
+	if (s->ndirty + n > MOST_DIRTY)
+	{
+		s->dirty_known = false;
+		return;
+	}
+	size = Min(Max(s->ndirty + n, 2 * s->dirty_size), MOST_DIRTY);
+	if (s->dirty == NULL)
+		s->dirty = MemoryContextAlloc(s->cxt, size * sizeof(DirtySlot));
+	else
+		s->dirty = repalloc(s->dirty, size * sizeof(DirtySlot));
+	s->dirty_size = size;
+}
+
 void
 weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 {
@@ -1786,6 +1834,7 @@ weir_state_reserve(WeirState *s, WeirPut *puts, int n)
 		s->order = MemoryContextAllocHuge(s->cxt, size * sizeof(uint32));
 		s->plan_size = size;
 	}
+	dirty_room(s, n);
 	garbage_room(s, n);
 
 	if (!plan_puts(s, puts, n, hidden || pg_atomic_read_u32(&v->cuts) > 0))
@@ -1850,6 +1899,20 @@ retire(WeirState *s, Pane *pane, Slot *old, uint64 version)
 	s->unseen_garbage += unseen;
 }
 
+static inline void
+note_dirty(WeirState *s, const Pane *pane, dsa_pointer slot)
+{
+	DirtySlot *d;
+
+	if (!s->dirty_known)
+		return;
+	Assert(s->ndirty < s->dirty_size);
+	d = &s->dirty[s->ndirty++];
+	d->pane = pane->end;
+	d->number = pane->number;
+	d->slot = slot;
+}
+
 /* One put; the caller has the exclusion.  Returns by how much groups grow. */
 static inline int
 publish_one(WeirState *s, const PutPlan *plan, const WeirPut *put,
@@ -1868,11 +1931,14 @@ publish_one(WeirState *s, const PutPlan *plan, const WeirPut *put,
 	}
 	if (!DsaPointerIsValid(plan->slot))
 	{
+		if (plan->old->begin <= s->root->clean_version)
+			note_dirty(s, plan->pane, pointer_to(plan->old));
 		slot_fill(plan->old, &put->group);
 		plan->old->begin = version;
 		return 0;
 	}
 
+	note_dirty(s, plan->pane, plan->slot);
 	slot = at(plan->slot);
 	slot_fill(slot, &put->group);
 	slot->begin = version;
@@ -2439,12 +2505,17 @@ weir_state_has_stamps(WeirState *s)
 /* Returns the bytes of a group that was called back with. */
 static inline Size
 walk_slot(int64 end, Slot *slot, uint64 after, WeirGroupCallback callback,
-		  void *arg)
+		  void *arg, uint64 *passed)
 {
 	WeirGroup g;
 
-	if (slot_state(slot->word) != SLOT_LIVE || slot->begin <= after)
+	if (slot_state(slot->word) != SLOT_LIVE)
 		return 0;
+	if (slot->begin <= after)
+	{
+		(*passed)++;
+		return 0;
+	}
 	slot_group(slot, end, &g);
 	callback(&g, arg);
 	return g.keylen + g.statelen;
@@ -2452,7 +2523,7 @@ walk_slot(int64 end, Slot *slot, uint64 after, WeirGroupCallback callback,
 
 static void
 walk_blocks(int64 end, dsa_pointer first, uint64 after,
-			WeirGroupCallback callback, void *arg)
+			WeirGroupCallback callback, void *arg, uint64 *passed)
 {
 	while (DsaPointerIsValid(first))
 	{
@@ -2464,7 +2535,7 @@ walk_blocks(int64 end, dsa_pointer first, uint64 after,
 		{
 			Slot *slot = (Slot *) ((char *) block + off);
 
-			(void) walk_slot(end, slot, after, callback, arg);
+			(void) walk_slot(end, slot, after, callback, arg, passed);
 			off += slot_size(slot->word);
 		}
 		first = block->next;
@@ -2472,37 +2543,120 @@ walk_blocks(int64 end, dsa_pointer first, uint64 after,
 }
 
 static void
-walk_pane(Pane *pane, uint64 after, WeirGroupCallback callback, void *arg)
+walk_pane(Pane *pane, uint64 after, WeirGroupCallback callback, void *arg,
+		  uint64 *passed)
 {
 	if (pane->max_version <= after)
+	{
+		*passed += pane->ngroups;
 		return;
-	walk_blocks(pane->end, pane->legacy, after, callback, arg);
+	}
+	walk_blocks(pane->end, pane->legacy, after, callback, arg, passed);
 	for (int p = 0; p < pane->nparts; p++)
 		walk_blocks(pane->end, pane_part_number(pane, p)->first, after,
-					callback, arg);
+					callback, arg, passed);
 }
 
-void
+static int
+compare_dirty(const void *a, const void *b)
+{
+	const DirtySlot *x = a;
+	const DirtySlot *y = b;
+
+	if (x->pane != y->pane)
+		return x->pane < y->pane ? -1 : 1;
+	if (x->number != y->number)
+		return x->number < y->number ? -1 : 1;
+	return x->slot < y->slot ? -1 : x->slot > y->slot;
+}
+
+#ifdef USE_ASSERT_CHECKING
+static void
+count_group(const WeirGroup *g, void *arg)
+{
+	(*(uint64 *) arg)++;
+}
+#endif
+
+/*
+ * Walk what has been written since the state was durable, and only look at that.
+ * Returns how many groups there are besides.
+ */
+static uint64
+walk_dirty(WeirState *s, uint64 after, WeirGroupCallback callback, void *arg)
+{
+	const DirtySlot *last = NULL;
+	Pane *pane = NULL;
+	uint64 others = weir_state_written(s, 0);
+	uint64 passed = 0;
+
+	qsort(s->dirty, s->ndirty, sizeof(DirtySlot), compare_dirty);
+	for (int i = 0; i < s->ndirty; i++)
+	{
+		const DirtySlot *d = &s->dirty[i];
+		Slot *slot;
+
+		CHECK_FOR_INTERRUPTS();
+		if (last == NULL || d->pane != last->pane)
+		{
+			pane = pane_find(s, d->pane);
+			if (pane != NULL && pane_is_closed(pane))
+				pane = NULL;
+		}
+		else if (d->slot == last->slot && d->number == last->number)
+			continue;
+		last = d;
+		if (pane == NULL || d->number != pane->number)
+			continue;
+		slot = at(d->slot);
+		if (slot_state(slot->word) == SLOT_LIVE && slot->begin > after)
+			others--;
+		(void) walk_slot(pane->end, slot, after, callback, arg, &passed);
+	}
+	return others;
+}
+
+uint64
 weir_state_walk(WeirState *s, int64 pane_end, uint64 after,
 				WeirGroupCallback callback, void *arg)
 {
 	Root *root = s->root;
+	uint64 passed = 0;
 
 	if (pane_end != PG_INT64_MAX)
 	{
 		Pane *pane = pane_find(s, pane_end);
 
 		if (pane != NULL)
-			walk_pane(pane, after, callback, arg);
-		return;
+			walk_pane(pane, after, callback, arg, &passed);
+		return passed;
+	}
+	if (s->dirty_known && after >= root->clean_version)
+	{
+#ifdef USE_ASSERT_CHECKING
+		uint64 dirty = 0;
+		uint64 clean = 0;
+
+		for (uint32 i = 0; i < root->npanes; i++)
+			if (!pane_is_closed(pane_number(root, i)))
+				walk_pane(pane_number(root, i), after, count_group, &dirty,
+						  &clean);
+		passed = walk_dirty(s, after, callback, arg);
+		Assert(passed == clean);
+		Assert(weir_state_written(s, 0) == dirty + clean);
+		return passed;
+#else
+		return walk_dirty(s, after, callback, arg);
+#endif
 	}
 	for (uint32 i = 0; i < root->npanes; i++)
 	{
 		Pane *pane = pane_number(root, i);
 
 		if (!pane_is_closed(pane))
-			walk_pane(pane, after, callback, arg);
+			walk_pane(pane, after, callback, arg, &passed);
 	}
+	return passed;
 }
 
 static void
@@ -2550,7 +2704,8 @@ walk_part_on(WeirWalk *walk, dsa_pointer first, uint64 after, TimestampTz until,
 		{
 			Slot *slot = (Slot *) ((char *) block + walk->off);
 
-			bytes += walk_slot(walk->pane, slot, after, callback, arg);
+			bytes += walk_slot(walk->pane, slot, after, callback, arg,
+							   &walk->passed);
 			walk->off += slot_size(slot->word);
 		}
 		if (walk->off >= block->used)
@@ -2583,8 +2738,13 @@ weir_state_walk_on(WeirState *s, WeirWalk *walk, uint64 after,
 				walk->part = -1;
 			walk->nparts = pane->nparts;
 		}
-		if (pane->max_version <= after || pane_is_closed(pane))
+		if (pane_is_closed(pane))
 			continue;
+		if (pane->max_version <= after)
+		{
+			walk->passed += pane->ngroups;
+			continue;
+		}
 		for (; walk->part < (int) pane->nparts; walk->part++)
 		{
 			if (!walk_part_on(walk,
@@ -2615,6 +2775,12 @@ weir_state_written(WeirState *s, uint64 after)
 }
 
 uint64
+weir_state_dirty(WeirState *s)
+{
+	return s->dirty_known ? s->ndirty : PG_UINT64_MAX;
+}
+
+uint64
 weir_state_writes(WeirState *s)
 {
 	return s->writes;
@@ -2636,6 +2802,8 @@ void
 weir_state_mark_clean(WeirState *s, uint64 version)
 {
 	s->root->clean_version = version;
+	s->ndirty = 0;
+	s->dirty_known = version == s->v->version;
 }
 
 /* ---- readers ---- */

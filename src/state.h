@@ -165,11 +165,12 @@ extern void weir_state_doubt(void);
 /*
  * Walk groups: of one pane, or (pane = PG_INT64_MAX) of all unstamped panes;
  * written by a publish after that version (0: all).  Writer only, no lock; the
- * callback may raise.
+ * callback may raise.  Returns how many it has passed over, as older.  What is
+ * written after weir_state_mark_clean is known and found at once if it is little.
  */
 typedef void (*WeirGroupCallback)(const WeirGroup *g, void *arg);
-extern void weir_state_walk(WeirState *s, int64 pane, uint64 after,
-							WeirGroupCallback callback, void *arg);
+extern uint64 weir_state_walk(WeirState *s, int64 pane, uint64 after,
+							  WeirGroupCallback callback, void *arg);
 /*
  * The same of all unstamped panes in steps, between which there may be publishes,
  * but none of those panes may go: a group that no publish has written since the
@@ -184,8 +185,9 @@ typedef struct WeirWalk
 	uint32 nparts; /* that this one had */
 	int part;	   /* -1: its legacy blocks */
 	dsa_pointer
-		block;	/* of the part: in it, or behind it; Invalid: before all */
-	uint32 off; /* in it here; 0: behind it */
+		block;	   /* of the part: in it, or behind it; Invalid: before all */
+	uint32 off;	   /* in it here; 0: behind it */
+	uint64 passed; /* groups passed over, as older; 0 is exact */
 } WeirWalk;
 
 extern bool weir_state_walk_on(WeirState *s, WeirWalk *walk, uint64 after,
@@ -193,6 +195,8 @@ extern bool weir_state_walk_on(WeirState *s, WeirWalk *walk, uint64 after,
 							   void *arg);
 /* At most so many groups have been written after that version. */
 extern uint64 weir_state_written(WeirState *s, uint64 after);
+/* Or since weir_state_mark_clean; PG_UINT64_MAX: too many to be known. */
+extern uint64 weir_state_dirty(WeirState *s);
 /* Groups written by all publishes of this handle, each as often as it was. */
 extern uint64 weir_state_writes(WeirState *s);
 /* All that was published up to version, weir_state_version at the walk, has been

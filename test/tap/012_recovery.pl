@@ -265,6 +265,17 @@ for my $round (1 .. 3)
 	is($node->safe_psql('postgres', "SELECT groups FROM weir.views WHERE view = 'b_one'::regclass"), '40000', "round $round: groups");
 	weir_same($node, $_, $big{$_}, "round $round: $_ is exact") for sort keys %big;
 }
+# A checkpoint of all groups is all there is.
+my $checkpoints = "SELECT string_agg(view || '=' || n, ' ' ORDER BY view::text) FROM (SELECT view::regclass, count(DISTINCT seq) > 1 AS n"
+  . " FROM weir.view_state WHERE view::regclass::text LIKE 'b_%' GROUP BY 1) q";
+is($node->safe_psql('postgres', $checkpoints), 'b_many=true b_one=true', 'blobs of several checkpoints');
+$node->safe_psql('postgres', "INSERT INTO b SELECT i, '2026-01-01 00:05Z' FROM generate_series(1, 40000) i");
+weir_wait($node, 'all groups of one view have changed');
+$node->safe_psql('postgres', 'SELECT weir.checkpoint()');
+is($node->safe_psql('postgres', $checkpoints), 'b_many=true b_one=false', 'older blobs are gone where all groups have been written');
+$node->restart('immediate');
+weir_wait($node, 'all groups: loaded again');
+weir_same($node, $_, $big{$_}, "all groups: $_ is exact") for sort keys %big;
 # A small state stays small, however many versions of its groups there are.
 $node->safe_psql('postgres', 'CREATE MATERIALIZED VIEW b_small USING continuous AS SELECT k % 100 AS k, count(*) AS n FROM b GROUP BY 1');
 for (1 .. 15)
