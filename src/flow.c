@@ -107,6 +107,8 @@ typedef struct CachedGroup
 /* Memory of the arena, and how many blocks it keeps from batch to batch. */
 #define ARENA_BLOCK		 (256 * 1024)
 #define ARENA_KEEPS		 64
+#define KEPT_GROUPS		 65536 /* arrays for more go when they are not needed */
+#define WEIGH_FIRST		 8192  /* rows */
 #define ARENA_MAX_BLOCKS 65536
 
 typedef struct Bucket
@@ -169,7 +171,9 @@ typedef struct WeirFlowPrivate
 	uint32 at_block; /* the next one */
 	char *arena;	 /* what is left of the last one */
 	Size arena_left;
-	bool started; /* begin was called */
+	uint64 nfolded;	 /* rows, of the batch; memory is looked at .. */
+	uint64 weigh_at; /* .. when they are so many */
+	bool started;	 /* begin was called */
 
 	/* of the batch */
 	uint64 next_ordinal; /* of the next row received */
@@ -197,8 +201,9 @@ typedef struct WeirFlowPrivate
 	/* of spans: keys with something to close or to forget, by hash; and those
 	 * of which it is being done */
 	WeirTimers *timers;
-	uint32 *taken; /* each once, in order, but while some are taken */
+	uint32 *taken; /* the first nsorted each once, in order */
 	uint64 ntaken;
+	uint64 nsorted; /* of them; the others have been taken since */
 	uint64 taken_size;
 	bool unclosed;	/* among them may be some to close */
 	int most_spans; /* of a key, since the last checkpoint */
@@ -822,9 +827,35 @@ bucket_of(const WeirFlowPrivate *p, int64 pane, uint32 hash)
 		   (p->nbuckets - 1);
 }
 
+/* The smallest arrays, in the flow's context, in place of those there are. */
+static void
+make_arrays(WeirFlowPrivate *p)
+{
+	MemoryContext cxt = p->flow->cxt;
+	Bucket *buckets = MemoryContextAlloc(cxt, MIN_BUCKETS * sizeof(Bucket));
+	CachedGroup **groups =
+		MemoryContextAlloc(cxt, MIN_BUCKETS / 2 * sizeof(CachedGroup *));
+	WeirPut *puts = MemoryContextAlloc(cxt, MIN_BUCKETS / 2 * sizeof(WeirPut));
+
+	if (p->buckets != NULL)
+	{
+		pfree(p->buckets);
+		pfree(p->groups);
+		pfree(p->puts);
+	}
+	p->buckets = buckets;
+	p->groups = groups;
+	p->puts = puts;
+	p->bucket_space = MIN_BUCKETS;
+	p->group_space = MIN_BUCKETS / 2;
+}
+
 static void
 reset_cache(WeirFlowPrivate *p)
 {
+	/* what one batch needed and the next did not */
+	if (p->group_space > KEPT_GROUPS && p->ngroups < p->group_space / 16)
+		make_arrays(p);
 	MemoryContextReset(p->batch_cxt);
 	MemoryContextReset(p->row_cxt);
 	while (p->nblocks > ARENA_KEEPS)
@@ -836,18 +867,24 @@ reset_cache(WeirFlowPrivate *p)
 	p->ngroups = 0;
 	p->nrows = 0;
 	p->late = p->late_partial = 0;
+	p->nfolded = 0;
+	p->weigh_at = WEIGH_FIRST;
 }
 
 /* The first memory of the cache, in the flow's context. */
 static void
 init_cache(WeirFlowPrivate *p)
 {
-	p->bucket_space = MIN_BUCKETS;
-	p->buckets = palloc(p->bucket_space * sizeof(Bucket));
-	p->group_space = MIN_BUCKETS / 2;
-	p->groups = palloc(p->group_space * sizeof(CachedGroup *));
-	p->puts = palloc(p->group_space * sizeof(WeirPut));
+	make_arrays(p);
 	p->blocks = palloc(ARENA_MAX_BLOCKS / 64 * sizeof(char *));
+}
+
+/* More than this could never be published, nor is it worth to be tried. */
+static Size
+cache_limit(void)
+{
+	return (Size) ARENA_KEEPS * ARENA_BLOCK +
+		   4 * (Size) weir_state_memory * 1024;
 }
 
 static pg_noinline void
@@ -857,8 +894,7 @@ arena_next(WeirFlowPrivate *p)
 	{
 		/* what is no use to keep, as it could never be published */
 		if (p->nblocks == ARENA_MAX_BLOCKS ||
-			(Size) p->nblocks * ARENA_BLOCK / 1024 >
-				ARENA_KEEPS * ARENA_BLOCK / 1024 + 4 * (Size) weir_state_memory)
+			(Size) p->nblocks * ARENA_BLOCK > cache_limit())
 		{
 			p->flow->too_large = true;
 			weir_state_out_of_memory(p->flow->state);
@@ -1028,6 +1064,23 @@ prefetch_groups(WeirFlow *flow, int n)
 	weir_state_prefetch_entries(flow->state);
 }
 
+/*
+ * What the arena does not have: spans of a key, states of any length.  Looked at
+ * ever more seldom, as it takes as long as there are states with memory of their
+ * own.
+ */
+static void
+weigh_states(WeirFlow *flow)
+{
+	WeirFlowPrivate *p = flow->priv;
+
+	p->weigh_at = p->nfolded + Max(p->nfolded / 4, WEIGH_FIRST);
+	if (MemoryContextMemAllocated(p->batch_cxt, true) <= cache_limit())
+		return;
+	flow->too_large = true;
+	weir_state_out_of_memory(flow->state);
+}
+
 /* Fold the rows gathered. */
 static void
 fold_rows(WeirFlow *flow)
@@ -1063,6 +1116,9 @@ fold_rows(WeirFlow *flow)
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(p->row_cxt);
+	p->nfolded += n;
+	if (p->nfolded >= p->weigh_at)
+		weigh_states(flow);
 }
 
 /*
@@ -1710,19 +1766,40 @@ compare_hashes(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Call back with the groups of the keys taken. */
+/* Keys taken from that one on: each once, in order.  Returns how many there are. */
+static uint64
+sort_taken(WeirFlowPrivate *p, uint64 from)
+{
+	uint64 n = from;
+
+	qsort(&p->taken[from], p->ntaken - from, sizeof(uint32), compare_hashes);
+	for (uint64 i = from; i < p->ntaken; i++)
+		if (n == from || p->taken[i] != p->taken[n - 1])
+			p->taken[n++] = p->taken[i];
+	return n;
+}
+
 static void
-walk_taken(WeirFlow *flow, WeirGroupCallback callback, void *arg)
+sort_all_taken(WeirFlowPrivate *p)
+{
+	if (p->nsorted < p->ntaken)
+		p->ntaken = sort_taken(p, 0);
+	p->nsorted = p->ntaken;
+}
+
+/* Call back with the groups of the keys taken, from that one on. */
+static void
+walk_taken(WeirFlow *flow, uint64 from, WeirGroupCallback callback, void *arg)
 {
 	WeirFlowPrivate *p = flow->priv;
 
-	for (uint64 i = 0; i < p->ntaken; i++)
+	for (uint64 i = from; i < p->ntaken; i++)
 	{
 		dsa_pointer iter = 0;
 		dsa_pointer ref;
 		WeirGroup g;
 
-		Assert(i == 0 || p->taken[i] > p->taken[i - 1]);
+		Assert(i == from || p->taken[i] > p->taken[i - 1]);
 		CHECK_FOR_INTERRUPTS();
 		while (weir_state_find(flow->state, WEIR_PANE_SPANS, p->taken[i], &iter,
 							   &ref, &g))
@@ -1738,7 +1815,6 @@ static void
 take_due(WeirFlow *flow, int64 final_before)
 {
 	WeirFlowPrivate *p = flow->priv;
-	uint64 n = 0;
 
 	for (;;)
 	{
@@ -1757,11 +1833,6 @@ take_due(WeirFlow *flow, int64 final_before)
 			break;
 		p->ntaken++;
 	}
-	qsort(p->taken, p->ntaken, sizeof(uint32), compare_hashes);
-	for (uint64 i = 0; i < p->ntaken; i++)
-		if (n == 0 || p->taken[i] != p->taken[n - 1])
-			p->taken[n++] = p->taken[i];
-	p->ntaken = n;
 }
 
 typedef struct LookAtSpans
@@ -1801,10 +1872,36 @@ spans_closable(WeirFlow *flow, int64 final_before)
 
 	p->unclosed = true;
 	take_due(flow, final_before);
+	sort_all_taken(p);
 	weir_debug_point("spans-taken");
-	walk_taken(flow, look_at_spans, &look);
+	walk_taken(flow, 0, look_at_spans, &look);
 	p->unclosed = look.closable;
 	return look.closable;
+}
+
+/*
+ * The same where it is enough to look at those that are due now, until a
+ * checkpoint looks at all: of the others it is known whether there is one.
+ */
+static void
+look_at_due(WeirFlow *flow, int64 final_before)
+{
+	WeirFlowPrivate *p = flow->priv;
+	LookAtSpans look = {flow, final_before, p->unclosed};
+	uint64 from = p->ntaken;
+
+	p->unclosed = true;
+	/* a key may be due often */
+	if (from - p->nsorted > Max(p->nsorted, 1024))
+	{
+		sort_all_taken(p);
+		from = p->ntaken;
+	}
+	take_due(flow, final_before);
+	p->ntaken = sort_taken(p, from);
+	weir_debug_point("spans-taken");
+	walk_taken(flow, from, look_at_spans, &look);
+	p->unclosed = look.closable;
 }
 
 bool
@@ -1825,7 +1922,7 @@ weir_flow_open_end(WeirFlow *flow)
 	if (w->kind == WEIR_WINDOW_SESSION)
 	{
 		if (weir_timers_next(flow->priv->timers) <= after)
-			(void) spans_closable(flow, after);
+			look_at_due(flow, after);
 		return weir_timers_next(flow->priv->timers);
 	}
 	pane = weir_state_next_pane(flow->state, after);
@@ -1873,7 +1970,7 @@ close_expanded(Closing *c, int64 final_before)
 	WeirExpander *x = weir_expand_create(flow->plan);
 
 	if (p->spans)
-		walk_taken(flow, expand_group, x);
+		walk_taken(flow, 0, expand_group, x);
 	else
 		for (int i = 0; i < p->nclosing; i++)
 			weir_state_walk(flow->state, p->closing[i], 0, expand_group, x);
@@ -2154,10 +2251,12 @@ trim_taken(WeirFlow *flow)
 	WeirPut *puts = palloc(sizeof(WeirPut) * 64);
 	int nputs = 0;
 	int size = 64;
-	uint32 *kept = MemoryContextAllocHuge(CurrentMemoryContext,
-										  p->ntaken * sizeof(uint32));
+	uint32 *kept;
 	uint64 nkept = 0;
 
+	sort_all_taken(p);
+	kept = MemoryContextAllocHuge(CurrentMemoryContext,
+								  p->ntaken * sizeof(uint32));
 	for (uint64 i = 0; i < p->ntaken; i++)
 	{
 		uint32 hash = p->taken[i];
@@ -2224,7 +2323,7 @@ trim_taken(WeirFlow *flow)
 	}
 	/* until here they have to be looked at again */
 	memcpy(p->taken, kept, nkept * sizeof(uint32));
-	p->ntaken = nkept;
+	p->ntaken = p->nsorted = nkept;
 	pfree(kept);
 }
 
