@@ -274,7 +274,7 @@ SELECT w, state_of(format('SELECT window_end FROM bids, %s GROUP BY 1', w)) FROM
   'count_window(5, 0)',
   'count_window(5, -1)',
   'count_window(5, 6)',
-  'count_window(3000000, 2)',
+  'count_window(2000001, 2)',
   'count_window(NULL)',
   'count_window(auction)']) w;
 CREATE FUNCTION hint_of(query text, OUT state text, OUT hint text) LANGUAGE plpgsql AS $$

@@ -242,7 +242,7 @@ weir_count_window_check(int64 size, int64 slide)
 				 "slide of a count window must not be greater than its size"),
 			 errhint("The size comes first: count_window(size, slide).")));
 	/* each row is in that many windows, as of hop() */
-	if (size / slide > WEIR_MAX_WINDOWS)
+	if ((size - 1) / slide >= WEIR_MAX_WINDOWS)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -75,6 +75,14 @@ my %views = (
 		FROM m, tumble(ts, '1 s') GROUP BY window_start, window_end, k},
 	hopping => q{SELECT window_start, window_end, k, count(*) AS n, sum(i) AS s
 		FROM m, hop(ts, '1 s', '3 s') GROUP BY window_start, window_end, k},
+	cumulating => q{SELECT window_start, window_end, k, count(*) AS n, array_agg(i) AS is
+		FROM m, cumulate(ts, '1 s', '4 s') GROUP BY window_start, window_end, k},
+	in_session => q{SELECT window_start, window_end, k, count(*) AS n, array_agg(i) AS is
+		FROM m, session(ts, '700 ms') GROUP BY window_start, window_end, k},
+	calendar => q{SELECT date_trunc('second', ts) AS s, date_trunc('second', ts) + '1 s' AS window_end, k, array_agg(i) AS is
+		FROM m GROUP BY 1, k},
+	counting => q{SELECT window_start, window_end AS e, k, count(*) AS n, array_agg(i) AS is, NULL::timestamptz AS window_end
+		FROM m, count_window(3, 2) GROUP BY window_start, window_end, k},
 	arriving => q{SELECT window_start, window_end, k, count(*) AS n, array_agg(i) AS is
 		FROM m, tumble(now(), '40 ms') GROUP BY window_start, window_end, k},
 	arriving_session => q{SELECT window_start, window_end, k, count(*) AS n, sum(i) AS s
@@ -160,9 +168,9 @@ my $verdicts = sub {
 weir_wait($node, 'all is there that may close');
 ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM arriving WHERE NOT weir.is_final('arriving', window_end))
 	AND NOT EXISTS (SELECT FROM arriving_session WHERE NOT weir.is_final('arriving_session', window_end))
-	AND NOT EXISTS (SELECT FROM arriving_hop WHERE NOT weir.is_final('arriving_hop', window_end))
-	AND NOT EXISTS (SELECT FROM hopping WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('hopping', window_end))
-	AND NOT EXISTS (SELECT FROM patient WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('patient', window_end))}), 'nothing moves any more');
+	AND NOT EXISTS (SELECT FROM arriving_hop WHERE NOT weir.is_final('arriving_hop', window_end))}
+	. join('', map { " AND NOT EXISTS (SELECT FROM $_ WHERE window_end < now() + interval '30 minutes' AND NOT weir.is_final('$_', window_end))" }
+		qw(hopping patient cumulating in_session calendar))), 'nothing moves any more');
 my %live = map { $_ => $verdicts->($_) } sort keys %views;
 $make->('_new');
 for my $v (sort keys %views)
@@ -177,6 +185,8 @@ cmp_ok($late{tumbling}, '>=', 10, 'some were late');
 cmp_ok($late{hopping}, '<', $late{tumbling}, 'fewer for longer windows');
 cmp_ok($late{patient}, '<', $late{tumbling}, 'and fewer with patience');
 is($late{arriving} + $late{arriving_hop}, 0, 'none ever by arrival');
+is($late{counting}, 0, 'nor by number');
+cmp_ok($late{$_}, '>', 0, "$_: some were late") for qw(cumulating in_session calendar);
 is($node->safe_psql('postgres', 'SELECT sum(n) FROM arriving'), $i + 1, 'which has them all');
 $node->stop('immediate');
 $node->start;
