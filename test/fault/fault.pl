@@ -111,9 +111,16 @@ while (@schedule < $faults)
 }
 $#schedule = $faults - 1;
 
-# Should too few of them come to be.
+# Should too few of them come to be.  Not workers alone: one that is killed again
+# and again is started once a minute.
 my @more = map {
-	{ kind => 'worker_kill', wait => 0.1 + rand(0.7), pick => rand(), needed => 1 }
+	{
+		kind => (qw(worker_kill backend_kill commit_kill server_kill))[ $_ % 4 ],
+		wait => 0.1 + rand(0.7),
+		pick => rand(),
+		long => 0.2 + rand(0.8),
+		needed => 1
+	}
 } 1 .. $min_kills;
 
 # What the run is like as a whole.
@@ -807,7 +814,7 @@ my %fault = (
 		my $pid;
 
 		# after a crash workers take a moment
-		for (1 .. ($f->{needed} ? 300 : 1))
+		for (1 .. ($f->{needed} ? 30 : 1))
 		{
 			$pid = worker_pid($f->{pick}) and last;
 			usleep(100_000);
