@@ -49,8 +49,9 @@
  * there is much to write, passes go through the dirty groups before, in slices
  * between batches, each a transaction of its own.  Their blobs have larger seqs
  * than the position row, and count for nothing: who reads passes over them.  A
- * group that is written after a pass has begun is dirty still, whether the pass
- * has met it or not, and the next pass or the checkpoint has it with a larger seq.
+ * group that is written after a pass has begun is dirty still; the pass leaves it
+ * out if it meets it, so that none is there twice with one seq, and the next pass
+ * or the checkpoint has it with a larger one.
  * So once the position row has a seq larger than all of them, each group's newest
  * version is what it is at that position.
  * What a dead process has left (its seqs are not known any more) is deleted by the
@@ -603,8 +604,9 @@ begin_pass(WeirCheckpoint *c, Relation rel)
 		if (c->full || c->blob_bytes > enough_bytes(c))
 			a->full_seq = a->seq;
 	}
-	MemSet(&a->walk, 0, sizeof(a->walk));
 	a->version = weir_state_version(c->state);
+	MemSet(&a->walk, 0, sizeof(a->walk));
+	a->walk.through = a->version;
 	a->pass_writes = weir_state_writes(c->state);
 	a->ngroups = 0;
 	a->passes++;

@@ -1117,7 +1117,8 @@ fold_rows(WeirFlow *flow)
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(p->row_cxt);
 	p->nfolded += n;
-	if (p->nfolded >= p->weigh_at)
+	if (p->nfolded >= p->weigh_at ||
+		MemoryContextMemAllocated(p->batch_cxt, false) > cache_limit())
 		weigh_states(flow);
 }
 
@@ -1322,7 +1323,7 @@ choose_windows(WeirFlow *flow, int64 pane, int64 first, int64 *missed)
 				if (!p->chosen)
 					p->chosen_missed = end;
 			}
-			if (end == pane)
+			if (end >= pane)
 				break;
 		}
 		p->chosen_end = p->memo_end;

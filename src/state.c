@@ -2704,8 +2704,9 @@ walk_part_on(WeirWalk *walk, dsa_pointer first, uint64 after, TimestampTz until,
 		{
 			Slot *slot = (Slot *) ((char *) block + walk->off);
 
-			bytes += walk_slot(walk->pane, slot, after, callback, arg,
-							   &walk->passed);
+			if (slot->begin <= walk->through)
+				bytes += walk_slot(walk->pane, slot, after, callback, arg,
+								   &walk->passed);
 			walk->off += slot_size(slot->word);
 		}
 		if (walk->off >= block->used)

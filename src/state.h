@@ -174,12 +174,13 @@ extern uint64 weir_state_walk(WeirState *s, int64 pane, uint64 after,
 /*
  * The same of all unstamped panes in steps, between which there may be publishes,
  * but none of those panes may go: a group that no publish has written since the
- * walk began is called back with once, others as often as they are met, perhaps
- * never.  It begins with {0}.  A step goes on until that time, at least for a
+ * walk began is called back with once, others not at all.  It begins with {0} but
+ * for "through".  A step goes on until that time, at least for a
  * block of groups or WALK_BYTES; false: it is through.
  */
 typedef struct WeirWalk
 {
+	uint64 through; /* weir_state_version when it began */
 	bool begun;
 	int64 pane;	   /* end of the one it stands in */
 	uint32 nparts; /* that this one had */
