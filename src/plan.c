@@ -2154,11 +2154,7 @@ use_first_windows(Query *query)
 			const WindowFunction *function = window_function(f->funcexpr);
 
 			if (function != NULL && takes_date((FuncExpr *) f->funcexpr))
-				ereport(
-					ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("window functions do not take a date"),
-					 errhint("Cast the date to timestamp or timestamptz.")));
+				weir_window_refuse_date();
 			if (function != NULL && function->first != NULL)
 				f->funcexpr = (Node *) first_window_call(
 					(FuncExpr *) f->funcexpr, function);

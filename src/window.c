@@ -607,6 +607,14 @@ weir_count_event(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(0);
 }
 
+void
+weir_window_refuse_date(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("window functions do not take a date"),
+					errhint("Cast the date to timestamp or timestamptz.")));
+}
+
 /*
  * A date would be cast to timestamptz silently, and then fall into windows
  * that depend on the session's TimeZone.
@@ -614,8 +622,6 @@ weir_count_event(PG_FUNCTION_ARGS)
 Datum
 weir_tumble_date(PG_FUNCTION_ARGS)
 {
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("window functions do not take a date"),
-					errhint("Cast the date to timestamp or timestamptz.")));
+	weir_window_refuse_date();
 	PG_RETURN_NULL();
 }

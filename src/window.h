@@ -25,6 +25,7 @@
 /* In how many windows one row may be. */
 #define WEIR_MAX_WINDOWS 1000000
 
+/* The numbers are in layouts, on disk and in dumps: they stay. */
 typedef enum WeirWindowKind
 {
 	WEIR_WINDOW_NONE,
@@ -141,5 +142,8 @@ extern TimestampTz weir_watermark_of(TimestampTz max_event, TimestampTz arrival,
 extern TimestampTz weir_window_arrival(TimestampTz before, TimestampTz arrival);
 extern TimestampTz weir_window_arrived(TimestampTz before, TimestampTz arrival,
 									   TimestampTz raised);
+
+/* Raises 0A000: no window function takes a date. */
+extern void weir_window_refuse_date(void);
 
 #endif /* WEIR_WINDOW_H */
